@@ -1,0 +1,53 @@
+# Everything runs in a virtual environment made here; nothing but python3.11+, pip and make is expected.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OLD_CLIENT := .venv-pictograph-1.0
+ARGS ?=
+
+.PHONY: run test check e2e serve install install-test format screenshots clean
+
+run: $(VENV)/.installed-sandbox  ## train a model in the local sandbox and show the result
+	$(BIN)/python -m flows.train_pipeline $(ARGS)
+
+test: check $(OLD_CLIENT)/.installed  ## every test
+	$(BIN)/python -m pytest tests/contract tests/fault tests/e2e $(ARGS)
+
+check: $(VENV)/.installed-test  ## format, lint, types, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit -q
+
+e2e: $(VENV)/.installed-test  ## the flow as a user meets it
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+serve: $(VENV)/.installed-sandbox  ## offer the deployments from this machine
+	$(BIN)/python -m deployments.serve
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/.installed-sandbox
+
+install-test: $(VENV)/.installed-test $(OLD_CLIENT)/.installed
+
+$(VENV)/.installed-sandbox: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[sandbox]"
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@ $(VENV)/.installed-sandbox
+
+# The vendor's first client speaks the older dialect and cannot share an environment with the current one.
+$(OLD_CLIENT)/.installed: Makefile
+	test -x $(OLD_CLIENT)/bin/python || $(PYTHON) -m venv $(OLD_CLIENT)
+	$(OLD_CLIENT)/bin/python -m pip install --quiet "pictograph==1.0.*"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OLD_CLIENT) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

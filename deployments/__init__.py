@@ -1,0 +1,1 @@
+"""Serving and scheduling the flows."""

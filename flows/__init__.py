@@ -1,0 +1,1 @@
+"""The flows: stages in order, nothing else."""

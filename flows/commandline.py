@@ -1,0 +1,173 @@
+"""The command line of ``train_pipeline``: options, live progress, exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from pipeline.models import Outcome, RunReport, TrainRequest
+from pipeline.report import headline_metric, money_line, summary_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXIT_CODES = {
+    Outcome.ACCEPTED: 0,
+    Outcome.SUBMITTED: 0,
+    Outcome.FAILED: 1,
+    Outcome.USAGE: 2,
+    Outcome.REJECTED: 3,
+    Outcome.OVER_BUDGET: 4,
+    Outcome.TIMED_OUT: 5,
+    Outcome.CANCELLED: 6,
+}
+"""What the process returns for each outcome."""
+INTERRUPTED = 130
+"""What the process returns after Ctrl-C; the training goes on."""
+DEMO = TrainRequest(dataset="road-signs", sandbox=True)
+"""What runs when nothing at all is asked."""
+DEMO_LINE = (
+    "Rehearsal: no arguments given, so this trains a small detector in the local sandbox. "
+    "No account is used, nothing is charged, and the model must not replace a hosted one."
+)
+
+HELP = """Train a vision model at a hosted provider, watch it, verify the file, and accept it only when it works.
+
+Without any argument this runs a rehearsal in the local sandbox. With arguments it talks to the hosted provider, whose
+key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
+
+Exit codes: 0 accepted (or submitted with --no-wait) - 1 failed - 2 usage or configuration - 3 export or model
+rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled at the provider - 130 interrupted.
+"""
+
+app = App(name="python -m flows.train_pipeline", help=HELP, result_action="return_value")
+
+
+@app.default
+def run(
+    request: Annotated[TrainRequest, Parameter(name="*")],
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False,
+) -> int:
+    """Train, watch, collect and accept one model.
+
+    Args:
+        request: What to train.
+        as_json: Print one JSON line on standard output instead of the summary.
+        verbose: Also show Prefect's own log lines.
+    """
+    return execute(request, as_json=as_json, verbose=verbose)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in ([], ["--json"]):
+        Console(stderr="--json" in given).print(DEMO_LINE, highlight=False)
+        return execute(DEMO, as_json="--json" in given)
+    try:
+        result = app(given, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        return EXIT_CODES[Outcome.USAGE]
+    return result if isinstance(result, int) else 0
+
+
+def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = False) -> int:
+    """Run the flow for one request, show it, and return the exit code."""
+    from flows.train_pipeline import train_pipeline
+
+    console = Console(stderr=True)
+    try:
+        with _live(console, verbose=verbose):
+            state = train_pipeline(request, return_state=True)
+            report = state.result(raise_on_failure=False)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if not isinstance(report, RunReport):
+        console.print(f"[red]error:[/] {report or state.message}", highlight=False)
+        return EXIT_CODES[Outcome.FAILED]
+    if as_json:
+        sys.stdout.write(summary_json(report) + "\n")
+    else:
+        _print_summary(report)
+    return EXIT_CODES[report.outcome]
+
+
+def _print_summary(report: RunReport) -> None:
+    colour = "green" if report.outcome in {Outcome.ACCEPTED, Outcome.SUBMITTED} else "red"
+    table = Table(show_header=False, box=None, pad_edge=False)
+    verdict = report.outcome.value.replace("_", " ").upper()
+    table.add_row("Verdict", f"[{colour}]{verdict}[/]: {report.message}")
+    if report.request.sandbox:
+        table.add_row("", "rehearsal in the sandbox; this model must not replace a hosted one")
+    table.add_row("Money", money_line(report))
+    if metric := headline_metric(report):
+        table.add_row("Held-out metric", f"{metric[0]} {metric[1]:.3f}")
+    if report.run is not None:
+        table.add_row("Run", f"{report.run.handle.name} ({report.run.handle.run_id})")
+    if report.artifact is not None:
+        table.add_row("Model", str(report.artifact.path))
+        table.add_row("SHA-256", report.artifact.sha256)
+    if report.plan is not None:
+        table.add_row("Report", str(report.plan.output_dir / "report.md"))
+    Console(soft_wrap=True).print(table, highlight=False)
+
+
+class _LineHandler(logging.Handler):
+    """Shows our own log lines: a live line on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, status: Status | None) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one line."""
+        if not getattr(record, "train_pipeline", False):
+            return
+        line = record.getMessage()
+        if self._status is not None and getattr(record, "percent", None) is not None:
+            self._status.update(line)
+            return
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        self._console.print(f"{self._time(record)} {line}", style=style, highlight=False, markup=False)
+
+    @staticmethod
+    def _time(record: logging.LogRecord) -> str:
+        return logging.Formatter().formatTime(record, "%H:%M:%S")
+
+
+@contextmanager
+def _live(console: Console, *, verbose: bool) -> Iterator[None]:
+    """Show our lines, and Prefect's own only when asked."""
+    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs", "train_pipeline")]
+    status = console.status("starting Prefect") if console.is_terminal else None
+    handler = _LineHandler(console, status)
+    quieted: list[tuple[Any, int]] = []
+    if not verbose:
+        for noisy in logging.getLogger().handlers:
+            quieted.append((noisy, noisy.level))
+            noisy.setLevel(logging.CRITICAL)
+    for logger in loggers:
+        logger.addHandler(handler)
+    if status is not None:
+        status.start()
+    try:
+        yield
+    finally:
+        if status is not None:
+            status.stop()
+        for logger in loggers:
+            logger.removeHandler(handler)
+        for noisy, level in quieted:
+            noisy.setLevel(level)

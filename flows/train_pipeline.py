@@ -1,0 +1,88 @@
+"""Train, watch, collect and accept a vision model: the stages in order.
+
+Run it as ``python -m flows.train_pipeline`` (no arguments: a rehearsal in the local sandbox), from a deployment, or
+from the Prefect UI's form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from pipeline.errors import PipelineError
+from pipeline.models import Outcome, RunReport, TrainRequest
+from pipeline.polling import require_success
+from pipeline.report import Dossier, utc_now
+from tasks.collection import download_model
+from tasks.creation import create_training
+from tasks.display import say
+from tasks.exports import validate_export
+from tasks.planning import plan_training
+from tasks.polling import await_completion
+from tasks.pricing import estimate_cost
+from tasks.report import publish_report, settle_costs
+from tasks.smoke import smoke_test_model
+
+FINAL_STATES: dict[Outcome, tuple[Any, str]] = {
+    Outcome.ACCEPTED: (Completed, "Completed"),
+    Outcome.SUBMITTED: (Completed, "Submitted"),
+    Outcome.REJECTED: (Failed, "Rejected"),
+    Outcome.FAILED: (Failed, "Failed"),
+    Outcome.OVER_BUDGET: (Failed, "OverBudget"),
+    Outcome.TIMED_OUT: (Failed, "TimedOut"),
+    Outcome.CANCELLED: (Cancelled, "Cancelled"),
+    Outcome.USAGE: (Failed, "InvalidRequest"),
+}
+"""How each outcome ends the flow run."""
+
+
+@flow(name="train-pipeline", flow_run_name="train-{request.dataset}-{request.pipeline}", validate_parameters=True)
+def train_pipeline(request: TrainRequest) -> State[RunReport]:
+    """Retrain a vision model and accept it only when it can be trusted.
+
+    Args:
+        request: What to train, where, and within which limits.
+    """
+    dossier = Dossier(request, request.operation or str(runtime.flow_run.id), utc_now())
+    try:
+        _run_stages(request, dossier)
+    except PipelineError as error:
+        dossier.fail(error)
+    except BaseException:  # interrupted: the paid run goes on, so say how to come back to it
+        if farewell := dossier.farewell():
+            say(farewell, warning=True)
+        raise
+    if dossier.run is not None:
+        dossier.settlement = settle_costs(request, dossier.run)
+    report = dossier.report(utc_now())
+    publish_report(report)
+    factory, name = FINAL_STATES[report.outcome]
+    state: State[RunReport] = factory(name=name, message=report.message, data=report)
+    return state
+
+
+def _run_stages(request: TrainRequest, dossier: Dossier) -> None:
+    plan = dossier.plan = plan_training(request, dossier.operation_id)
+    export = dossier.export = validate_export(plan)
+    cost = dossier.cost = estimate_cost(plan, export)
+    run = dossier.run = create_training(plan, export)
+    if not request.wait:
+        dossier.submit("wait is off")
+        return
+    watched = dossier.watched = await_completion(plan, run, cost)
+    dossier.run = watched.run
+    finished = require_success(watched)
+    artifact = dossier.artifact = download_model(plan, finished.run)
+    dossier.smoke = smoke_test_model(plan, export, artifact)
+    dossier.accept()
+
+
+if __name__ == "__main__":
+    import sys
+
+    from flows.commandline import main
+
+    sys.exit(main())

@@ -1,0 +1,578 @@
+"""The values of the pipeline, in the order a run meets them.
+
+``TrainRequest > TrainPlan > ExportReport > CostEstimate > TrainingRun > ModelArtifact > SmokeReport > RunReport``.
+
+Values are frozen, refuse unknown fields, use tuples for sequences and aware UTC times, and carry units in their names.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+
+class Value(BaseModel):
+    """Base of all values: frozen, strict about field names, documented field by field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Unit(StrEnum):
+    """What money is counted in; providers bill in credits or in millionths of a US dollar."""
+
+    CREDITS = "credits"
+    MICRO_USD = "micro_usd"
+
+
+class Money(Value):
+    """An amount in the provider's own unit; amounts of different units never mix."""
+
+    amount: int
+    """Whole credits, or millionths of a US dollar."""
+    unit: Unit
+    """The unit of ``amount``."""
+
+    def __str__(self) -> str:
+        """Format for people: ``12 credits`` or ``$1.2345``."""
+        if self.unit is Unit.CREDITS:
+            return f"{self.amount} credits"
+        dollars = f"{self.amount / 1_000_000:.4f}"
+        return f"${dollars[:-2] if dollars.endswith('00') else dollars}"
+
+
+class ModelTask(StrEnum):
+    """What a model does; decides how its outputs are read."""
+
+    OBJECT_DETECTION = "object_detection"
+    INSTANCE_SEGMENTATION = "instance_segmentation"
+    SEMANTIC_SEGMENTATION = "semantic_segmentation"
+    CLASSIFICATION = "classification"
+
+
+PipelineType = Literal["yolox", "detectron2", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation"]
+"""The training pipelines a request can name (Source: seed document "Training", checked 2026-11-20)."""
+
+GpuType = Literal["a10g", "a100", "h100", "auto"]
+"""GPU tiers a request can name; ``auto`` lets the provider choose where its API offers that."""
+
+
+class TrainConfig(Value):
+    """Hyperparameters; a field left empty takes the provider's default."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Images per optimisation step."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Peak learning rate."""
+    image_size: Annotated[int, Field(ge=32, le=4096)] | None = None
+    """Side length the images are resized to, in pixels."""
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further keys, handed to the provider unchanged."""
+
+    def to_wire(self) -> dict[str, JsonValue]:
+        """Return the keys that were set, merged with ``extra``."""
+        known = self.model_dump(exclude_none=True, exclude={"extra"})
+        return {**self.extra, **known}
+
+
+class TrainRequest(Value):
+    """What a person, a schedule or the run form asks for."""
+
+    dataset: Annotated[str, Field(min_length=1, max_length=200)]
+    """Name of the data set to train on."""
+    provider: Literal["pictograph"] = "pictograph"
+    """The hosted provider that trains."""
+    sandbox: bool = False
+    """Rehearse against the local sandbox: no account, no money, small real models marked as rehearsal."""
+    credentials: str | None = None
+    """Name of the Prefect credentials block that holds the API key; empty reads the environment."""
+    export: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Name of an existing export; empty makes a fresh export of the data set for this run."""
+    pipeline: PipelineType = "yolox"
+    """The provider's training pipeline; it decides what the model outputs."""
+    gpu: GpuType = "a10g"
+    """GPU tier to train on."""
+    config: TrainConfig = TrainConfig()
+    """Hyperparameters."""
+    name: Annotated[str, Field(min_length=1, max_length=60)] | None = None
+    """Readable part of the run's name; empty derives it from data set and pipeline."""
+    class_filter: tuple[str, ...] = ()
+    """Train on these classes only; empty means all. Applies to a fresh export."""
+    status_filter: Literal["new", "annotate", "review", "complete"] | None = "complete"
+    """Take only images in this review stage; empty takes all. Applies to a fresh export."""
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    """Stop before spending when the price is above this many US dollars (accounts billed in dollars)."""
+    budget_credits: Annotated[int, Field(gt=0)] | None = None
+    """Stop before spending when the price is above this many credits (accounts billed in credits)."""
+    gpu_minutes: Annotated[int, Field(ge=1, le=10_080)] = 30
+    """GPU minutes to price where the provider does not predict them itself."""
+    wait: bool = True
+    """Watch the run to its end and collect the model; off leaves once the run has been created."""
+    poll_interval_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """Fixed seconds between looks; empty follows the run's own forecast."""
+    deadline_s: Annotated[float, Field(gt=0, le=604_800)] | None = None
+    """Seconds to watch before giving up; empty takes the provider's figure."""
+    on_deadline: Literal["keep", "cancel"] = "keep"
+    """At the deadline: keep the paid run going so that it can be collected later, or cancel it."""
+    operation: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Continue the operation of this id, as printed by a run that stopped; empty begins a new one."""
+    samples: Annotated[int, Field(ge=1, le=64)] = 6
+    """Real pictures of the export the model must handle before it is accepted."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Least share of the labels on those pictures that the model must find."""
+    max_model_bytes: Annotated[int, Field(ge=1)] = 4 * 1024**3
+    """Refuse a model file larger than this."""
+    max_export_bytes: Annotated[int, Field(ge=1)] = 64 * 1024**3
+    """Refuse an export archive larger than this."""
+    output_dir: Path = Path("runs")
+    """Folder under which the run's folder is made."""
+
+
+class GuaranteeLevel(StrEnum):
+    """How firmly one request becomes one paid training."""
+
+    EXACTLY_ONCE = "exactly_once"
+    AT_MOST_ONCE = "at_most_once"
+
+
+class PollPolicy(Value):
+    """When to look at a run again, and how much bad luck to bear."""
+
+    interval_s: float
+    """Seconds between looks while there is no forecast."""
+    floor_s: float
+    """Least seconds between looks."""
+    ceiling_s: float
+    """Most seconds between looks."""
+    deadline_s: float
+    """Seconds after which watching ends."""
+    not_found_grace_s: float = 60.0
+    """Seconds during which an unknown run is taken for one not yet visible."""
+    max_blind_s: float = 1800.0
+    """Seconds without one successful look before watching ends (the run goes on)."""
+    fixed: bool = False
+    """True ignores forecasts: every wait is ``interval_s``."""
+
+
+class ProviderProfile(Value):
+    """A provider's facts as data; each adapter makes its own."""
+
+    name: str
+    """Short name, as in ``TrainRequest.provider``."""
+    title: str
+    """The provider's name for people."""
+    poll: PollPolicy
+    """The recommended way to wait."""
+    export_poll: PollPolicy
+    """The recommended way to wait for an export."""
+    min_images: int
+    """Least images an export must hold."""
+    run_name_max: int
+    """Longest run name accepted, in characters."""
+    pipelines: dict[str, ModelTask]
+    """Pipelines offered and what each one's model does."""
+    gpus: tuple[str, ...]
+    """GPU tiers offered."""
+    guarantee: GuaranteeLevel
+    """How firmly one request becomes one paid training."""
+    run_page: str
+    """Address of a run's page for people, with ``{run_id}`` and ``{dataset}``; may be empty."""
+    sandbox: bool = False
+    """True when this is the local sandbox speaking the provider's API."""
+
+
+class TrainPlan(Value):
+    """A request resolved into everything the stages need; made by ``planning.resolve_plan``."""
+
+    request: TrainRequest
+    """What was asked."""
+    profile: ProviderProfile
+    """The provider's facts this plan was made with."""
+    operation_key: str
+    """Stable identity of this one operation: 32 lowercase hex characters."""
+    fingerprint: str
+    """SHA-256 of everything that decides what is trained."""
+    run_name: str
+    """Deterministic run name; carries the operation key."""
+    export_name: str
+    """The export to find or to make."""
+    task: ModelTask
+    """What the model will do."""
+    poll: PollPolicy
+    """How to wait for the run."""
+    output_dir: Path
+    """The run's own folder."""
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(Value):
+    """One remark of a stage; an error finding stops the run before money is spent."""
+
+    severity: Severity
+    """How much it matters."""
+    code: str
+    """Stable short code."""
+    message: str
+    """What was found, on what, and what to do."""
+
+
+class Skipped(Value):
+    """A stage that does not apply, and why."""
+
+    stage: str
+    """Name of the stage."""
+    reason: str
+    """Why it was not needed."""
+
+
+class ExportStatus(StrEnum):
+    """Life of an export; words we do not know count as not ready."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when the status cannot change any more."""
+        return self in {ExportStatus.COMPLETED, ExportStatus.FAILED}
+
+
+class Export(Value):
+    """An export as the provider describes it; made by an adapter."""
+
+    id: str
+    """The provider's id."""
+    name: str
+    """The export's name, unique in its data set."""
+    dataset: str
+    """The data set's name."""
+    status: ExportStatus
+    """Where it stands."""
+    provider_status: str
+    """The provider's own word."""
+    image_count: int | None = None
+    """Images inside, once known."""
+    annotation_count: int | None = None
+    """Annotations inside, once known."""
+    size_bytes: int | None = None
+    """Size of the archive, once known."""
+    include_images: bool = False
+    """Whether the image files are inside."""
+    class_filter: tuple[str, ...] = ()
+    """Classes it was restricted to."""
+    error_message: str | None = None
+    """Why it failed."""
+
+
+class ClassCount(Value):
+    """How often a class is labelled in the export."""
+
+    name: str
+    """The class."""
+    images: int
+    """Images that show it."""
+    objects: int
+    """Labels of it."""
+
+
+class LabelledBox(Value):
+    """One labelled object on a picture."""
+
+    name: str
+    """The class."""
+    box: tuple[float, float, float, float]
+    """x, y, width, height in pixels, origin at the top left."""
+
+
+class SamplePicture(Value):
+    """A real picture of the export, kept for the smoke test."""
+
+    path: Path
+    """The image file."""
+    split: str | None = None
+    """``train``, ``val`` or ``test`` where the export says so."""
+    boxes: tuple[LabelledBox, ...] = ()
+    """What is labelled on it."""
+    tags: tuple[str, ...] = ()
+    """Its labels as a whole."""
+
+
+class ExportReport(Value):
+    """What the export holds and what is wrong with it; made by ``exports.inspect_export``."""
+
+    export: Export
+    """The export that was inspected."""
+    classes: tuple[ClassCount, ...]
+    """Labelled classes, most frequent first."""
+    findings: tuple[Finding, ...]
+    """Remarks; none of severity error, or the stage would have raised."""
+    content_fingerprint: str
+    """SHA-256 over images, annotations and classes; no times, no ids."""
+    samples: tuple[SamplePicture, ...]
+    """Pictures kept for the smoke test."""
+
+
+class CostEstimate(Value):
+    """What the training will cost; made by an adapter."""
+
+    total: Money
+    """Expected charge."""
+    per_minute: Money
+    """Price of one GPU minute."""
+    gpu_minutes: float
+    """GPU minutes the total is made of."""
+    gpu: str
+    """Concrete GPU tier."""
+    balance: Money | None
+    """What the account can still spend."""
+    sufficient: bool
+    """Whether the provider says the balance covers it."""
+    source: Literal["quote", "estimate"]
+    """``quote``: the provider priced this very run; ``estimate``: unit price times minutes."""
+    findings: tuple[Finding, ...] = ()
+    """Remarks of the quote, such as images deleted since the export."""
+
+
+class RunStatus(StrEnum):
+    """Life of a training run; a word we do not know is not an end."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when the status cannot change any more."""
+        return self in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
+
+
+class RunHandle(Value):
+    """All that is needed to look at a run again, from any process."""
+
+    provider: str
+    """Which adapter understands it."""
+    run_id: str
+    """The provider's id."""
+    name: str
+    """The run's name."""
+    dataset: str
+    """The data set's name."""
+
+
+class TrainingRun(Value):
+    """A handle and the latest observation; made by an adapter."""
+
+    handle: RunHandle
+    """Identity."""
+    status: RunStatus
+    """Our word."""
+    provider_status: str
+    """The provider's own word."""
+    progress: float | None = None
+    """Percent, 0 to 100."""
+    epoch: int | None = None
+    """Epochs done."""
+    total_epochs: int | None = None
+    """Epochs planned."""
+    eta_s: float | None = None
+    """Seconds to go as the provider predicts them."""
+    gpu: str | None = None
+    """Concrete GPU tier."""
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    """Figures as reported by the provider."""
+    model_id: str | None = None
+    """The model made, once there is one."""
+    error_message: str | None = None
+    """Why it failed."""
+    warnings: tuple[Finding, ...] = ()
+    """The provider's remarks."""
+    created_at: AwareDatetime | None = None
+    """When it was created."""
+    started_at: AwareDatetime | None = None
+    """When a GPU took it."""
+    completed_at: AwareDatetime | None = None
+    """When it ended."""
+    adopted: bool = False
+    """True when this run was found, not started, by this process."""
+
+
+class CurvePoint(Value):
+    """One point of the loss curve, seen while watching."""
+
+    epoch: int
+    """Epoch number."""
+    loss: float
+    """Training loss."""
+
+
+class WatchedRun(Value):
+    """A run that has ended and what was seen on the way; made by ``polling.observe_to_end``."""
+
+    run: TrainingRun
+    """The last observation."""
+    curve: tuple[CurvePoint, ...] = ()
+    """Loss by epoch."""
+    looks: int = 0
+    """Successful looks."""
+    failed_looks: int = 0
+    """Looks that gave no observation."""
+    watched_s: float = 0.0
+    """Seconds spent watching."""
+
+
+class ModelFacts(Value):
+    """What the provider says about the model; made by an adapter."""
+
+    model_id: str
+    """The provider's id."""
+    name: str
+    """The model's name."""
+    status: str
+    """The provider's own word; ``ready`` means downloadable."""
+    task: ModelTask
+    """What it does."""
+    architecture: str | None = None
+    """Network family, as the provider calls it."""
+    classes: tuple[str, ...] = ()
+    """Class names in label order."""
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    """Held-out figures as reported by the provider."""
+
+
+class ModelArtifact(Value):
+    """A model file on this machine whose bytes were verified; made by ``collection.collect``."""
+
+    path: Path
+    """The file."""
+    size_bytes: int
+    """Its size."""
+    md5: str
+    """MD5 of its bytes, lowercase hex."""
+    sha256: str
+    """SHA-256 of its bytes, lowercase hex."""
+    verified_by: tuple[str, ...]
+    """What was compared: ``size``, ``md5 (x-goog-hash)`` and so on; no digest here means the server offered none."""
+    resumed: int = 0
+    """How often the transfer was resumed or restarted."""
+    model: ModelFacts
+    """What the provider says about it."""
+
+
+class Prediction(Value):
+    """One thing the model sees on a picture."""
+
+    name: str
+    """The class."""
+    confidence: float
+    """0 to 1."""
+    box: tuple[float, float, float, float] | None = None
+    """x, y, width, height in pixels; none for whole-image tasks."""
+
+
+class SampleResult(Value):
+    """What the model said about one sample picture."""
+
+    picture: str
+    """File name."""
+    predictions: tuple[Prediction, ...]
+    """What it saw, best first."""
+    expected: int
+    """Labels on the picture."""
+    found: int
+    """Labels the model found."""
+    latency_s: float
+    """Seconds for one inference."""
+    overlay: Path | None = None
+    """The picture with predictions drawn."""
+
+
+class SmokeReport(Value):
+    """Proof that the model runs on real pictures; made by ``smoke.smoke_test``."""
+
+    results: tuple[SampleResult, ...]
+    """One entry a picture."""
+    input_size: tuple[int, int]
+    """Height and width the model takes, in pixels."""
+    classes: tuple[str, ...]
+    """Classes it was read with."""
+    agreement: float | None
+    """Share of labels found; none when the pictures carry no labels."""
+    findings: tuple[Finding, ...] = ()
+    """Remarks, such as a picture without any prediction."""
+
+
+class Outcome(StrEnum):
+    """How a run ended; decides final state and exit code."""
+
+    ACCEPTED = "accepted"
+    SUBMITTED = "submitted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    OVER_BUDGET = "over_budget"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    USAGE = "usage"
+
+
+class Settlement(Value):
+    """What the run really cost, read from the provider's ledger; made by an adapter."""
+
+    charged: Money
+    """Charged for this run, refunds already taken off."""
+    refunded: Money
+    """Refunded for this run."""
+    balance: Money | None = None
+    """What the account can still spend."""
+
+
+class RunReport(Value):
+    """Everything about one run; made by ``report.Dossier``."""
+
+    outcome: Outcome
+    """How it ended."""
+    message: str
+    """The outcome in one sentence."""
+    outcome_unknown: bool = False
+    """True when a paid run may exist although the provider's answer to creating it was lost."""
+    request: TrainRequest
+    """What was asked."""
+    plan: TrainPlan | None = None
+    """What was to be done; none when the request could not be resolved."""
+    started_at: AwareDatetime
+    """When the flow began."""
+    ended_at: AwareDatetime
+    """When it ended."""
+    export: ExportReport | None = None
+    """What was trained on."""
+    cost: CostEstimate | None = None
+    """What it was expected to cost."""
+    settlement: Settlement | None = None
+    """What it did cost."""
+    run: TrainingRun | None = None
+    """The run as last seen."""
+    watched: WatchedRun | None = None
+    """How the watching went."""
+    artifact: ModelArtifact | None = None
+    """The model file."""
+    smoke: SmokeReport | None = None
+    """Proof that it runs."""
+    skipped: tuple[Skipped, ...] = ()
+    """Stages that did not apply."""

@@ -1,0 +1,133 @@
+"""Resolve a request into a plan: names, identity, limits. No clock, no network, no disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+from pipeline.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ErrorContext,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from pipeline.models import PollPolicy, ProviderProfile, TrainPlan, TrainRequest
+from pipeline.provider import Provider
+
+KEY_IN_NAME = 10
+"""Characters of the operation key carried in names: 40 bits, enough to tell operations of one data set apart."""
+
+
+def fingerprint_request(request: TrainRequest) -> str:
+    """Return a SHA-256 over the fields that decide what is trained and where; limits and waiting are left out."""
+    deciding = request.model_dump(
+        mode="json",
+        include={
+            "provider",
+            "sandbox",
+            "dataset",
+            "export",
+            "pipeline",
+            "gpu",
+            "config",
+            "class_filter",
+            "status_filter",
+        },
+    )
+    text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def operation_key(fingerprint: str, operation_id: str) -> str:
+    """Return the identity of one logical operation: the same for every attempt at it, 32 lowercase hex characters."""
+    return hashlib.sha256(f"{fingerprint}:{operation_id}".encode()).hexdigest()[:32]
+
+
+def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation_id: str) -> TrainPlan:
+    """Check the request against the provider's facts and give everything its name.
+
+    Args:
+        request: What was asked.
+        profile: The provider's facts.
+        operation_id: What makes this operation different from the next one with the same request, such as the
+            flow run's id; the same id gives the same names.
+
+    Raises:
+        ConfigurationError: A field cannot be carried out; the error names it.
+    """
+    _check(request, profile)
+    fingerprint = fingerprint_request(request)
+    key = operation_key(fingerprint, operation_id)
+    stem = _slug(request.name or f"{request.dataset}-{request.pipeline}")
+    room = profile.run_name_max - KEY_IN_NAME - 1
+    run_name = f"{stem[:room].rstrip('-')}-{key[:KEY_IN_NAME]}"
+    home = request.output_dir / "sandbox" if profile.sandbox else request.output_dir
+    return TrainPlan(
+        request=request,
+        profile=profile,
+        operation_key=key,
+        fingerprint=fingerprint,
+        run_name=run_name,
+        export_name=request.export or run_name,
+        task=profile.pipelines[request.pipeline],
+        poll=_poll(request, profile.poll),
+        output_dir=home / run_name,
+    )
+
+
+def check_reachable(provider: Provider, plan: TrainPlan) -> None:
+    """Prove with reading calls that key and data set are accepted.
+
+    Raises:
+        ConfigurationError: The key is refused or the data set does not exist; the error names the field.
+        ProviderError: The provider could not be asked.
+    """
+    try:
+        provider.check_account(plan)
+    except NotFoundError as error:
+        raise ConfigurationError(str(error), ErrorContext(operation="datasets.get", field="dataset")) from error
+    except (AuthenticationError, PermissionDeniedError) as error:
+        raise ConfigurationError(str(error), ErrorContext(operation="credits.balance", field="credentials")) from error
+
+
+def _check(request: TrainRequest, profile: ProviderProfile) -> None:
+    _one_of("pipeline", request.pipeline, tuple(profile.pipelines), profile.title)
+    _one_of("gpu", request.gpu, profile.gpus, profile.title)
+    if request.budget_usd is not None and request.budget_credits is not None:
+        raise ConfigurationError(
+            "budget_usd and budget_credits are both set; keep the one in the unit your account is billed in",
+            ErrorContext(field="budget_usd"),
+        )
+    for field in ("class_filter", "status_filter"):
+        value = getattr(request, field)
+        # Not ``model_fields_set``: a request read back from storage has every field set.
+        if request.export and value and value != TrainRequest.model_fields[field].default:
+            raise ConfigurationError(
+                f"{field}={value!r} applies to a fresh export only, but export={request.export!r} "
+                f"names an existing one; leave one of them out",
+                ErrorContext(field=field),
+            )
+
+
+def _one_of(field: str, value: str, offered: tuple[str, ...], title: str) -> None:
+    if value not in offered:
+        choices = ", ".join(offered)
+        raise ConfigurationError(
+            f"{field}={value!r} is not offered by {title}; choose one of: {choices}", ErrorContext(field=field)
+        )
+
+
+def _slug(text: str) -> str:
+    """Return the text as lowercase letters, digits and single dashes, safe in paths and URLs of every vendor."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "run"
+
+
+def _poll(request: TrainRequest, recommended: PollPolicy) -> PollPolicy:
+    changes: dict[str, object] = {}
+    if request.deadline_s is not None:
+        changes["deadline_s"] = request.deadline_s
+    if request.poll_interval_s is not None:
+        changes.update(interval_s=request.poll_interval_s, fixed=True)
+    return recommended.model_copy(update=changes)

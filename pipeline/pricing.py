@@ -1,0 +1,56 @@
+"""Money: is the price within the cap and the balance, and what has been used so far."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pipeline.errors import BudgetExceededError, ConfigurationError, ErrorContext, InsufficientCreditsError
+from pipeline.models import CostEstimate, Money, TrainingRun, TrainRequest, Unit
+
+
+def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
+    """Refuse a price above the request's cap or the account's balance, before anything is spent.
+
+    Raises:
+        BudgetExceededError: The price is above the cap.
+        ConfigurationError: The cap is in another unit than the account.
+        InsufficientCreditsError: The provider says the balance does not cover it.
+    """
+    cap = _cap(request, estimate.total.unit)
+    if cap is not None and estimate.total.amount > cap.amount:
+        field = "budget_credits" if cap.unit is Unit.CREDITS else "budget_usd"
+        raise BudgetExceededError(
+            f"the training is priced at {estimate.total} ({estimate.gpu_minutes:g} min on {estimate.gpu} at "
+            f"{estimate.per_minute} a minute), above {field}={cap}; raise {field}, train shorter or on a cheaper GPU",
+            ErrorContext(field=field),
+        )
+    if not estimate.sufficient:
+        balance = f", the balance is {estimate.balance}" if estimate.balance is not None else ""
+        raise InsufficientCreditsError(
+            f"the training needs {estimate.total}{balance}; top up the account, or train shorter or on a cheaper GPU",
+            ErrorContext(operation="credits.estimate"),
+        )
+
+
+def _cap(request: TrainRequest, unit: Unit) -> Money | None:
+    if request.budget_credits is not None:
+        cap, field = Money(amount=request.budget_credits, unit=Unit.CREDITS), "budget_credits"
+    elif request.budget_usd is not None:
+        cap, field = Money(amount=round(request.budget_usd * 1_000_000), unit=Unit.MICRO_USD), "budget_usd"
+    else:
+        return None
+    if cap.unit is not unit:
+        other = "budget_credits" if unit is Unit.CREDITS else "budget_usd"
+        raise ConfigurationError(
+            f"{field}={cap} cannot be compared: this account is billed in {unit.value}; set {other} instead",
+            ErrorContext(field=field),
+        )
+    return cap
+
+
+def cost_so_far(estimate: CostEstimate, run: TrainingRun, now: datetime) -> Money | None:
+    """Return the price of the GPU time used until ``now`` or until the run ended; none before it started."""
+    if run.started_at is None:
+        return None
+    seconds = max(((run.completed_at or now) - run.started_at).total_seconds(), 0.0)
+    return Money(amount=round(estimate.per_minute.amount * seconds / 60), unit=estimate.per_minute.unit)

@@ -1,0 +1,1 @@
+"""The emulated HTTP dialects, one module a vendor."""

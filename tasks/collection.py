@@ -1,0 +1,42 @@
+"""Stage: bring the model here and verify its bytes."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import task
+
+from pipeline.collection import collect
+from pipeline.models import ModelArtifact, TrainingRun, TrainPlan
+from tasks.credentials import open_provider
+from tasks.display import say
+from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
+
+
+@task(
+    name="download-model",
+    task_run_name="download-{run.handle.name}",
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=retry_if_safe,
+)
+def download_model(plan: TrainPlan, run: TrainingRun) -> ModelArtifact:
+    """Return the verified model file; a damaged one never takes its place."""
+    with open_provider(plan.request) as provider:
+        model = provider.get_model(run)
+        file = collect(
+            lambda at: provider.open_model(model, at),
+            plan.output_dir / "model.onnx",
+            max_bytes=plan.request.max_model_bytes,
+            clock=time,
+        )
+    say(f"model: {file.size_bytes} bytes, verified by {', '.join(file.verified_by) or 'nothing the storage offered'}")
+    return ModelArtifact(
+        path=file.path,
+        size_bytes=file.size_bytes,
+        md5=file.md5,
+        sha256=file.sha256,
+        verified_by=file.verified_by,
+        resumed=file.resumed,
+        model=model,
+    )

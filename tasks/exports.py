@@ -1,0 +1,38 @@
+"""Stage: find or make the export, and refuse one that cannot give a model."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import task
+
+from pipeline.collection import collect
+from pipeline.exports import await_export, check_export, inspect_archive
+from pipeline.models import ExportReport, TrainPlan
+from tasks.credentials import open_provider
+from tasks.display import Display, artifact_key, say
+from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
+
+
+@task(
+    name="validate-export",
+    task_run_name="validate-{plan.export_name}",
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=retry_if_safe,
+)
+def validate_export(plan: TrainPlan) -> ExportReport:
+    """Return what the export holds; raises before anything is spent."""
+    archive = plan.output_dir / "export.zip"
+    with open_provider(plan.request) as provider, Display() as display:
+        export = await_export(provider, plan, time)
+        check_export(export, plan)
+        collect(
+            lambda at: provider.open_export(export, at), archive, max_bytes=plan.request.max_export_bytes, clock=time
+        )
+        report = inspect_archive(archive, export, plan, plan.output_dir / "samples")
+        rows = [item.model_dump(mode="json") for item in report.findings]
+        display.table(rows, artifact_key("findings", plan.request.dataset), f"Export {export.name}")
+    classes = ", ".join(f"{count.name} {count.objects}" for count in report.classes[:8]) or "unknown classes"
+    say(f"export: {export.image_count} images, {classes}; {len(report.findings)} findings")
+    return report

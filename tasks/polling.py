@@ -1,0 +1,80 @@
+"""Stage: watch the training to its end, showing progress, forecast and money."""
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from pipeline.models import CostEstimate, RunStatus, TrainingRun, TrainPlan, WatchedRun
+from pipeline.polling import Look, WatchLog, watch_run
+from pipeline.pricing import cost_so_far
+from pipeline.report import describe_progress, utc_now
+from tasks.credentials import open_provider
+from tasks.display import Display, announce, artifact_key, say
+
+STATE_NAMES = {
+    RunStatus.COMPLETED: "Completed",
+    RunStatus.FAILED: "TrainingFailed",
+    RunStatus.CANCELLED: "TrainingCancelled",
+}
+"""Names of the stage's final state; anything else means that the deadline came first."""
+
+
+@task(name="await-completion", task_run_name="await-{run.handle.name}", cache_policy=NO_CACHE)
+def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate) -> WatchedRun:
+    """Return the run as it ended, or as it stands at the deadline; the state's name says which."""
+    with open_provider(plan.request) as provider, Display() as display:
+        shown = _Shown(plan, cost, display)
+        watched = watch_run(lambda: provider.get_run(run.handle), plan.poll, time, shown.look)
+        if not watched.run.status.is_terminal and plan.request.on_deadline == "cancel":
+            cancelled = provider.cancel_run(run.handle)
+            say(f"deadline: asked the provider to cancel, it answers {cancelled.provider_status!r}", warning=True)
+            watched = watched.model_copy(update={"run": cancelled})
+    name = STATE_NAMES.get(watched.run.status, "TimedOut")
+    # Prefect unwraps a returned state: the caller gets the data, the page shows the name.
+    return cast("WatchedRun", Completed(name=name, message=watched.run.error_message, data=watched))
+
+
+class _Shown:
+    """Turns looks into artifact, events and lines, each only when something changed."""
+
+    def __init__(self, plan: TrainPlan, cost: CostEstimate, display: Display) -> None:
+        self._plan = plan
+        self._cost = cost
+        self._display = display
+        self._status: str | None = None
+        self._line = ""
+        self._stalled = False
+
+    def look(self, look: Look[TrainingRun], log: WatchLog) -> None:
+        """Show one look."""
+        if look.seen is None:
+            say(f"look failed, next in {look.wait_s:.0f} s: {look.error}", warning=True)
+            return
+        self._show_status(look.seen)
+        line = describe_progress(look.seen, cost_so_far(self._cost, look.seen, utc_now()))
+        if line != self._line:
+            self._line = line
+            percent = look.seen.progress or 0.0
+            say(line, percent=percent)
+            self._display.progress(percent, line, artifact_key("progress", self._plan.run_name))
+        self._show_stall(log)
+
+    def _show_status(self, run: TrainingRun) -> None:
+        if run.provider_status == self._status:
+            return
+        self._status = run.provider_status
+        payload = {"status": run.provider_status, "name": run.handle.name, "dataset": run.handle.dataset}
+        announce(f"run.{run.status.value}", f"run.{run.handle.run_id}", run.handle.name, payload)
+
+    def _show_stall(self, log: WatchLog) -> None:
+        idle_s = log.stalled_s
+        if idle_s is not None and not self._stalled and log.last is not None:
+            say(f"no progress for {idle_s:.0f} s, unusual for this run; it is still being watched", warning=True)
+            handle = log.last.handle
+            announce("run.stalled", f"run.{handle.run_id}", handle.name, {"idle_s": idle_s})
+        self._stalled = idle_s is not None

@@ -1,0 +1,46 @@
+"""Stage: settle the money, write the report, and show it."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from pipeline.contactsheet import contact_sheet, data_uri
+from pipeline.errors import OutputPathError, PipelineError
+from pipeline.models import RunReport, Settlement, TrainingRun, TrainRequest
+from pipeline.report import money_line, render_markdown, run_page, write_report
+from tasks.credentials import open_provider
+from tasks.display import Display, announce, artifact_key, say
+
+
+@task(name="settle", task_run_name="settle-{run.handle.name}", cache_policy=NO_CACHE)
+def settle_costs(request: TrainRequest, run: TrainingRun) -> Settlement | None:
+    """Return what the run really cost; none where the provider's ledger does not say (yet)."""
+    try:
+        with open_provider(request) as provider:
+            return provider.settle(run)
+    except PipelineError as error:
+        say(f"the bill could not be read: {error}", warning=True)
+        return None
+
+
+@task(name="report", task_run_name="report-{report.request.dataset}", cache_policy=NO_CACHE)
+def publish_report(report: RunReport) -> None:
+    """Write the report to disk and to Prefect; neither can change how the run ended."""
+    if report.plan is not None:
+        try:
+            markdown, _ = write_report(report, report.plan.output_dir)
+            say(f"report: {markdown}")
+        except OutputPathError as error:
+            say(f"the report could not be written: {error}", warning=True)
+    key = artifact_key("report", report.request.dataset, report.request.pipeline)
+    with Display() as display:
+        display.markdown(render_markdown(report), key, f"{report.outcome.value}: {report.message}"[:1000])
+        overlays = [result.overlay for result in report.smoke.results if result.overlay] if report.smoke else []
+        if overlays:
+            display.image(data_uri(contact_sheet(overlays)), key + "-pictures", "Predictions on real pictures")
+        if page := run_page(report):
+            display.link(page, f"Run at {report.plan.profile.title}" if report.plan else "Run", key + "-page")
+    subject = f"run.{report.run.handle.run_id}" if report.run else f"dataset.{report.request.dataset}"
+    payload = {"outcome": report.outcome.value, "message": report.message, "money": money_line(report)}
+    announce(f"finished.{report.outcome.value}", subject, report.request.dataset, payload)
