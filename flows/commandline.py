@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -9,11 +10,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from pipeline.models import Outcome, RunReport, TrainRequest
+from pipeline.models import Outcome, RunReport, TrainConfig, TrainRequest
 from pipeline.report import headline_metric, money_line, summary_json
 
 if TYPE_CHECKING:
@@ -51,21 +53,45 @@ rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled
 app = App(name="python -m flows.train_pipeline", help=HELP, result_action="return_value")
 
 
+class _Options(TrainRequest):
+    """The request with its hyperparameters flattened: ``--epochs``, not ``--config.epochs``."""
+
+    config: Annotated[TrainConfig, Parameter(name="*")] = TrainConfig()
+
+    def to_request(self) -> TrainRequest:
+        """Return the plain request, remembering what was given and what was left out."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        extra = {name: _scalar(value) for name, value in self.config.extra.items()}
+        given["config"] = TrainConfig(**{**self.config.model_dump(exclude={"extra"}), "extra": extra})
+        return TrainRequest(**given)
+
+
+def _scalar(value: bool | float | str) -> bool | int | float | str:
+    """Read a number or truth value out of what the shell hands over as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return value
+    return read if isinstance(read, (bool, int, float)) else value
+
+
 @app.default
 def run(
-    request: Annotated[TrainRequest, Parameter(name="*")],
     *,
+    options: Annotated[_Options, Parameter(name="*")],
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False,
 ) -> int:
     """Train, watch, collect and accept one model.
 
     Args:
-        request: What to train.
+        options: What to train.
         as_json: Print one JSON line on standard output instead of the summary.
         verbose: Also show Prefect's own log lines.
     """
-    return execute(request, as_json=as_json, verbose=verbose)
+    return execute(options.to_request(), as_json=as_json, verbose=verbose)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,9 +103,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(given, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        for line in _explain(error):
+            Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
         return EXIT_CODES[Outcome.USAGE]
     return result if isinstance(result, int) else 0
+
+
+def _explain(error: CycloptsError) -> list[str]:
+    """Return one line for each mistake: the option, the value, what is allowed."""
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return [f"{error} Try --help."]
+    lines = []
+    for item in cause.errors(include_url=False):
+        option = "--" + str(item["loc"][-1]).replace("_", "-")
+        missing = item["type"] == "missing"
+        lines.append(f"{option} is required. Try --help." if missing else f"{option} {item['input']!r}: {item['msg']}")
+    return lines
 
 
 def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = False) -> int:

@@ -70,7 +70,7 @@ class TrainConfig(Value):
     """Peak learning rate."""
     image_size: Annotated[int, Field(ge=32, le=4096)] | None = None
     """Side length the images are resized to, in pixels."""
-    extra: dict[str, JsonValue] = Field(default_factory=dict)
+    extra: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Further keys, handed to the provider unchanged."""
 
     def to_wire(self) -> dict[str, JsonValue]:
