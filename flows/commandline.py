@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from pipeline.models import Outcome, RunReport, TrainConfig, TrainRequest
-from pipeline.report import headline_metric, money_line, summary_json
+from pipeline.report import summary_json, summary_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,9 @@ DEMO_LINE = (
     "Rehearsal: no arguments given, so this trains a small detector in the local sandbox. "
     "No account is used, nothing is charged, and the model must not replace a hosted one."
 )
+
+RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+"""Prefect's loggers for the lines of a run; what stages say goes through them to the run's page."""
 
 HELP = """Train a vision model at a hosted provider, watch it, verify the file, and accept it only when it works.
 
@@ -98,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given in ([], ["--json"]):
-        Console(stderr="--json" in given).print(DEMO_LINE, highlight=False)
+        Console(stderr="--json" in given, soft_wrap=True).print(DEMO_LINE, highlight=False)
         return execute(DEMO, as_json="--json" in given)
     try:
         result = app(given, exit_on_error=False, print_error=False)
@@ -126,7 +130,9 @@ def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = Fal
     """Run the flow for one request, show it, and return the exit code."""
     from flows.train_pipeline import train_pipeline
 
-    console = Console(stderr=True)
+    if not verbose:
+        _hush_server()
+    console = Console(stderr=True, soft_wrap=True)
     try:
         with _live(console, verbose=verbose):
             state = train_pipeline(request, return_state=True)
@@ -144,23 +150,12 @@ def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = Fal
 
 
 def _print_summary(report: RunReport) -> None:
+    console = Console(soft_wrap=True, highlight=False)
     colour = "green" if report.outcome in {Outcome.ACCEPTED, Outcome.SUBMITTED} else "red"
-    table = Table(show_header=False, box=None, pad_edge=False)
     verdict = report.outcome.value.replace("_", " ").upper()
-    table.add_row("Verdict", f"[{colour}]{verdict}[/]: {report.message}")
-    if report.request.sandbox:
-        table.add_row("", "rehearsal in the sandbox; this model must not replace a hosted one")
-    table.add_row("Money", money_line(report))
-    if metric := headline_metric(report):
-        table.add_row("Held-out metric", f"{metric[0]} {metric[1]:.3f}")
-    if report.run is not None:
-        table.add_row("Run", f"{report.run.handle.name} ({report.run.handle.run_id})")
-    if report.artifact is not None:
-        table.add_row("Model", str(report.artifact.path))
-        table.add_row("SHA-256", report.artifact.sha256)
-    if report.plan is not None:
-        table.add_row("Report", str(report.plan.output_dir / "report.md"))
-    Console(soft_wrap=True).print(table, highlight=False)
+    console.print(f"{'Verdict':<16} [{colour}]{verdict}[/]: {escape(report.message)}")
+    for name, value in summary_rows(report):
+        console.print(f"{name:<16} {value}", markup=False)
 
 
 class _LineHandler(logging.Handler):
@@ -187,10 +182,19 @@ class _LineHandler(logging.Handler):
         return logging.Formatter().formatTime(record, "%H:%M:%S")
 
 
+def _hush_server() -> None:
+    """Keep the temporary server, which Prefect starts when none is configured, from writing between our lines."""
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    logging.getLogger("prefect").setLevel(logging.WARNING)
+    for name in RUN_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
 @contextmanager
 def _live(console: Console, *, verbose: bool) -> Iterator[None]:
     """Show our lines, and Prefect's own only when asked."""
-    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs", "train_pipeline")]
+    loggers = [logging.getLogger(name) for name in (*RUN_LOGGERS, "train_pipeline")]
     status = console.status("starting Prefect") if console.is_terminal else None
     handler = _LineHandler(console, status)
     quieted: list[tuple[Any, int]] = []

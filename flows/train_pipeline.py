@@ -6,14 +6,14 @@ from the Prefect UI's form.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline.errors import PipelineError
-from pipeline.models import Outcome, RunReport, TrainRequest
+from pipeline.models import Outcome, RunReport, TrainRequest, WatchedRun
 from pipeline.polling import require_success
 from pipeline.report import Dossier, utc_now
 from tasks.collection import download_model
@@ -72,7 +72,7 @@ def _run_stages(request: TrainRequest, dossier: Dossier) -> None:
     if not request.wait:
         dossier.submit("wait is off")
         return
-    watched = dossier.watched = await_completion(plan, run, cost)
+    watched = dossier.watched = cast("WatchedRun", await_completion(plan, run, cost).result(raise_on_failure=False))
     dossier.run = watched.run
     finished = require_success(watched)
     artifact = dossier.artifact = download_model(plan, finished.run)

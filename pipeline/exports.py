@@ -19,6 +19,7 @@ from pipeline.errors import (
     ErrorContext,
     ExportNotReadyError,
     ExportRejectedError,
+    OutputPathError,
     TrainingLostError,
     TrainingTimedOutError,
 )
@@ -41,8 +42,17 @@ MAX_SIDE_FILE_BYTES = 16 * 1024**2
 """Largest annotation file read; a larger one is not an annotation."""
 MAX_PICTURE_BYTES = 64 * 1024**2
 """Largest sample picture kept."""
-DAMAGE = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
-"""What reading a damaged, truncated, encrypted or exotic archive raises, besides errors of the disk."""
+DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What reading a damaged, truncated, encrypted or exotic archive raises."""
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -267,7 +277,15 @@ def _keep_samples(
         info = content.pictures[label.file_name]
         # Our own file name: the archive's names decide nothing about where we write.
         path = sample_dir / f"sample-{number:02d}{PurePosixPath(label.file_name).suffix.lower()}"
-        path.write_bytes(opened.read(info))
+        content_bytes = opened.read(info)
+        try:
+            path.write_bytes(content_bytes)
+        except OSError as error:
+            raise OutputPathError(
+                f"sample picture {str(path)!r} cannot be written ({error.strerror or error}); make room or choose "
+                f"another output_dir",
+                ErrorContext(field="output_dir"),
+            ) from error
         kept.append(SamplePicture(path=path, split=label.split, boxes=label.boxes, tags=label.tags))
     return tuple(kept)
 

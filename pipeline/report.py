@@ -69,7 +69,7 @@ class Dossier:
         self.export: ExportReport | None = None
         self.cost: CostEstimate | None = None
         self._run: TrainingRun | None = None
-        self._watched: WatchedRun | None = None
+        self.watched: WatchedRun | None = None
         self.settlement: Settlement | None = None
         self.artifact: ModelArtifact | None = None
         self.smoke: SmokeReport | None = None
@@ -88,16 +88,6 @@ class Dossier:
         # That a run was adopted is known from its creation only; later looks do not say it.
         adopted = seen.adopted or (self._run is not None and self._run.adopted)
         self._run = seen.model_copy(update={"adopted": adopted})
-
-    @property
-    def watched(self) -> WatchedRun | None:
-        """Return how the watching went."""
-        return self._watched
-
-    @watched.setter
-    def watched(self, watched: WatchedRun) -> None:
-        self._watched = watched
-        self.run = watched.run
 
     def accept(self) -> None:
         """Record that every stage passed."""
@@ -194,6 +184,33 @@ def all_findings(report: RunReport) -> tuple[Finding, ...]:
     return (*export, *cost, *run, *smoke)
 
 
+def metric_line(report: RunReport) -> str:
+    """Return the headline metric in words, with the number of pictures it was measured on where that is reported."""
+    metric = headline_metric(report)
+    if metric is None or report.artifact is None:
+        return "none reported"
+    images = report.artifact.model.metrics.get("evaluated_images")
+    on = f" on {images} held-out images" if isinstance(images, int) else ""
+    return f"{metric[0]} {metric[1]:.3f}{on}"
+
+
+def summary_rows(report: RunReport) -> list[tuple[str, str]]:
+    """Return what a person at a terminal wants to know after the verdict, as name and value."""
+    rows = (
+        [("", "rehearsal in the sandbox: this model must not replace a hosted one")] if report.request.sandbox else []
+    )
+    rows.append(("Money", money_line(report)))
+    if report.artifact is not None:
+        rows.append(("Held-out metric", metric_line(report)))
+    if report.run is not None:
+        rows.append(("Run", f"{report.run.handle.name} ({report.run.handle.run_id})"))
+    if report.artifact is not None:
+        rows += [("Model", str(report.artifact.path)), ("SHA-256", report.artifact.sha256)]
+    if report.plan is not None:
+        rows.append(("Report", str(report.plan.output_dir / "report.md")))
+    return rows
+
+
 def money_line(report: RunReport) -> str:
     """Return what it was priced at and what it cost, in one line."""
     if report.cost is None:
@@ -231,7 +248,8 @@ def run_page(report: RunReport) -> str:
     if report.plan is None or report.run is None:
         return ""
     handle = report.run.handle
-    return report.plan.profile.run_page.format(run_id=quote(handle.run_id, safe=""), dataset=quote(handle.dataset, safe=""))
+    run_id, dataset = quote(handle.run_id, safe=""), quote(handle.dataset, safe="")
+    return report.plan.profile.run_page.format(run_id=run_id, dataset=dataset)
 
 
 def _header(report: RunReport) -> str:
@@ -243,12 +261,11 @@ def _header(report: RunReport) -> str:
 
 
 def _summary(report: RunReport) -> str:
-    metric = headline_metric(report)
     rows = [
         ("Data set", report.request.dataset),
         ("Pipeline", f"{report.request.pipeline} on {report.cost.gpu if report.cost else report.request.gpu}"),
         ("Money", money_line(report)),
-        ("Held-out metric", f"{metric[0]} {metric[1]:.3f}" if metric else "none reported"),
+        ("Held-out metric", metric_line(report)),
         ("Took", _duration((report.ended_at - report.started_at).total_seconds())),
     ]
     rows += _run_rows(report) + _artifact_rows(report.artifact, report.smoke)

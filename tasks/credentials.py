@@ -6,12 +6,12 @@ from contextlib import closing
 from typing import ClassVar, cast
 
 from prefect.blocks.core import Block
-from providers.connect import connect
 from pydantic import Field, SecretStr
 
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.models import TrainRequest
 from pipeline.provider import Provider
+from providers.connect import connect
 
 
 class PictographCredentials(Block):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import cast
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
 
 from pipeline.models import CostEstimate, RunStatus, TrainingRun, TrainPlan, WatchedRun
 from pipeline.polling import Look, WatchLog, watch_run
@@ -16,17 +17,17 @@ from pipeline.report import describe_progress, utc_now
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
 
-STATE_NAMES = {
-    RunStatus.COMPLETED: "Completed",
-    RunStatus.FAILED: "TrainingFailed",
-    RunStatus.CANCELLED: "TrainingCancelled",
+FINAL_STATES: dict[RunStatus, tuple[Any, str]] = {
+    RunStatus.COMPLETED: (Completed, "Completed"),
+    RunStatus.FAILED: (Failed, "TrainingFailed"),
+    RunStatus.CANCELLED: (Cancelled, "TrainingCancelled"),
 }
-"""Names of the stage's final state; anything else means that the deadline came first."""
+"""How the run's end shows on the stage; any other status means that the deadline came first."""
 
 
 @task(name="await-completion", task_run_name="await-{run.handle.name}", cache_policy=NO_CACHE)
-def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate) -> WatchedRun:
-    """Return the run as it ended, or as it stands at the deadline; the state's name says which."""
+def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate) -> State[WatchedRun]:
+    """Return a state named for how the run ended, with what was seen as its data."""
     with open_provider(plan.request) as provider, Display() as display:
         shown = _Shown(plan, cost, display)
         watched = watch_run(lambda: provider.get_run(run.handle), plan.poll, time, shown.look)
@@ -34,9 +35,9 @@ def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate) -> W
             cancelled = provider.cancel_run(run.handle)
             say(f"deadline: asked the provider to cancel, it answers {cancelled.provider_status!r}", warning=True)
             watched = watched.model_copy(update={"run": cancelled})
-    name = STATE_NAMES.get(watched.run.status, "TimedOut")
-    # Prefect unwraps a returned state: the caller gets the data, the page shows the name.
-    return cast("WatchedRun", Completed(name=name, message=watched.run.error_message, data=watched))
+    factory, name = FINAL_STATES.get(watched.run.status, (Failed, "TimedOut"))
+    state: State[WatchedRun] = factory(name=name, message=watched.run.error_message, data=watched)
+    return state
 
 
 class _Shown:

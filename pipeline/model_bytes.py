@@ -1,0 +1,124 @@
+"""Look at a model file's bytes without opening it as a model."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+
+_STARTS: tuple[tuple[bytes, str], ...] = (
+    (b"PK\x03\x04", "a ZIP archive (a PyTorch checkpoint or an export, perhaps)"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"%PDF", "a PDF document"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89HDF", "an HDF5 file (Keras weights, perhaps)"),
+    (b"\x80\x02", "a Python pickle (an old PyTorch checkpoint, perhaps)"),
+    (b"\x80\x04", "a Python pickle"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+)
+_TEXTS: tuple[tuple[bytes, str], ...] = (
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<?xml", "an XML document (a storage service's error, perhaps)"),
+    (b"<", "a markup document"),
+    (b"{", "a JSON document"),
+    (b"[", "a JSON document"),
+)
+
+
+def name_other_format(head: bytes) -> str | None:
+    """Say what a file that begins with ``head`` looks like when it cannot be ONNX; None when it may be."""
+    if not head:
+        return "an empty file"
+    for start, name in _STARTS:
+        if head.startswith(start):
+            return name
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    # A valid graph may begin with a byte that reads as white space or a bracket, so the whole head must be text.
+    if not _is_text(head):
+        return None
+    return next((name for start, name in _TEXTS if text.startswith(start)), "a text file")
+
+
+def _is_text(head: bytes) -> bool:
+    """Tell whether the bytes are text, the last letter perhaps cut off."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(byte >= 32 or byte in b"\t\n\r" for byte in head)
+
+
+# Field numbers of the ONNX protobuf schema that lead to tensors, and what each one holds.
+_ROUTES: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external"},
+    "external": {},
+}
+_MAX_DEPTH = 64
+
+
+def external_files(model: bytes) -> tuple[str, ...]:
+    """Return the names of files that an ONNX model wants to read its weights from.
+
+    Raises:
+        ValueError: The bytes are cut off or are no protobuf message.
+    """
+    names = set()
+    waiting = [("model", memoryview(model), 0)]
+    while waiting:
+        kind, message, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError("graphs are nested too deeply")
+        fields = list(_routed_fields(message, _ROUTES[kind])) if kind != "external" else []
+        waiting += [(_ROUTES[kind][number], part, depth + 1) for number, part in fields]
+        if kind == "external":
+            names.add(_entry_value(message))
+    return tuple(sorted(name for name in names if name))
+
+
+def _entry_value(entry: memoryview) -> str:
+    """Return the value of a key-value entry whose key is ``location``, else an empty string."""
+    parts = dict(_routed_fields(entry, {1: "key", 2: "value"}))
+    if bytes(parts.get(1, b"")) != b"location":
+        return ""
+    return bytes(parts.get(2, b"")).decode("utf-8", "replace") or "(no name)"
+
+
+def _routed_fields(message: memoryview, wanted: dict[int, str]) -> Iterator[tuple[int, memoryview]]:
+    """Yield the wanted length-delimited fields of a protobuf message."""
+    at = 0
+    while at < len(message):
+        tag, at = _read_varint(message, at)
+        number, wire = tag >> 3, tag & 7
+        start = at
+        if wire == 0:
+            _, at = _read_varint(message, at)
+        elif wire == 2:
+            size, start = _read_varint(message, at)
+            at = start + size
+        elif wire in {1, 5}:
+            at += 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"field {number} has the unknown wire type {wire}")
+        if at > len(message):
+            raise ValueError(f"the data ends {at - len(message)} bytes early")
+        if wire == 2 and number in wanted:
+            yield number, message[start:at]
+
+
+def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(message) and shift < 70:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+    raise ValueError("the data ends within a number")

@@ -1,0 +1,317 @@
+"""One small JSON client over httpx: key, timeouts, request ids, retries, and every failure as one of our errors.
+
+httpx and JSON exceptions stop here. No message, log line or exception of this module contains the key or the query of a
+URL: queries of signed URLs are as good as a password.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+import httpx
+from pydantic import JsonValue, SecretStr
+
+from pipeline.errors import (
+    ConfigurationError,
+    ErrorContext,
+    InvalidRequestError,
+    PipelineError,
+    ProviderError,
+    TransportError,
+    UnexpectedResponseError,
+)
+from providers.http_errors import read_error_body, status_error
+from providers.retry import DEFAULT, ONCE, Clock, RetryPolicy, Uniform, call_with_retries, parse_retry_after
+
+REDACTED = "[redacted]"
+# Statuses whose Retry-After is believed.
+_MAY_NAME_A_DELAY = frozenset({429, 503})
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def user_agent() -> str:
+    """Return the name this program gives itself."""
+    try:
+        return f"train-pipeline/{version('train-pipeline')}"
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "train-pipeline/dev"
+
+
+def redact_url(url: str | httpx.URL) -> str:
+    """Return a URL that may be shown: no user, no password, and of the query only that there was one."""
+    parts = urlsplit(str(url))
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    shown = f"{parts.scheme}://{host}{port}{parts.path}" if parts.scheme else parts.path
+    return f"{shown}?{REDACTED}" if parts.query else shown
+
+
+class _RedactQueries(logging.Filter):
+    """httpx logs the whole URL of every request at INFO; a signed URL must not get into a log that way."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(redact_url(arg) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+        return True
+
+
+logging.getLogger("httpx").addFilter(_RedactQueries())
+
+
+def path_segment(name: str) -> str:
+    """Return a name as exactly one path segment.
+
+    Raises:
+        InvalidRequestError: The name is empty or a dot segment, which would address something else.
+    """
+    if name in {"", ".", ".."}:
+        raise InvalidRequestError(f"{name!r} cannot be a name: use a different one.")
+    return quote(name, safe="")
+
+
+def check_key(api_key: SecretStr) -> SecretStr:
+    """Return the key when it can be sent.
+
+    Raises:
+        ConfigurationError: It is empty or holds characters no header may carry; sending it anyway would make the HTTP
+            library repeat it in its own error.
+    """
+    key = api_key.get_secret_value()
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise ConfigurationError("The API key is empty or contains spaces or control characters: paste it again.")
+    return api_key
+
+
+def trusts_environment(url: str) -> bool:
+    """Tell whether proxies from the environment apply: never for this very machine."""
+    return (urlsplit(url).hostname or "") not in _LOOPBACK
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """One call of an API."""
+
+    operation: str
+    """What it does, for messages: ``training.create``."""
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    """HTTP method."""
+    path: str
+    """Path below the API's base, names already quoted; of an absolute URL only path and query are used."""
+    params: tuple[tuple[str, str | int], ...] = ()
+    """Query."""
+    body: Mapping[str, JsonValue] | None = None
+    """JSON body."""
+    repeatable: bool = False
+    """Declared by the operation: sending it again cannot do anything twice."""
+    effect: bool = False
+    """Declared by the operation: it changes something, so that a lost answer leaves the outcome unknown."""
+    idempotency_key: str | None = None
+    """Same for every attempt of one operation."""
+
+    @property
+    def subject(self) -> str:
+        """The call for messages, without its query."""
+        return f"{self.operation} ({self.method} {urlsplit(self.path).path})"
+
+
+@dataclass(frozen=True)
+class ApiReply:
+    """A successful answer."""
+
+    request: ApiRequest
+    """What was asked."""
+    status_code: int
+    """2xx."""
+    payload: JsonValue
+    """Parsed body; None when it was empty."""
+    request_id: str | None
+    """The provider's id of the request."""
+
+    def unreadable(self, why: str) -> UnexpectedResponseError:
+        """Return the error for a body that is JSON but not what the call should give."""
+        context = ErrorContext(
+            operation=self.request.operation,
+            status_code=self.status_code,
+            request_id=self.request_id,
+            outcome_unknown=self.request.effect,
+        )
+        message = f"{self.request.subject} gave an answer that cannot be read: {why}. The API may have changed."
+        return UnexpectedResponseError(message, context)
+
+
+@dataclass(frozen=True)
+class ClientOptions:
+    """How to reach an API."""
+
+    base_url: str
+    """Scheme, host and path prefix."""
+    timeout_s: float = 30.0
+    """Seconds to wait for a connection, and between bytes."""
+    retry: RetryPolicy = DEFAULT
+    """For operations that are safe to repeat."""
+    transport: httpx.BaseTransport | None = None
+    """Replaces the network in tests."""
+    clock: Clock = time
+    """Replaced in tests."""
+    uniform: Uniform = random.uniform
+    """Source of jitter; replaced in tests."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What an httpx exception means."""
+
+    raised: type[Exception]
+    """httpx's class."""
+    error: type[PipelineError]
+    """Ours."""
+    phrase: str
+    """What happened, in words that quote nothing: httpx puts header values into some messages."""
+    may_have_arrived: bool = True
+    """Whether the server may have acted on the request."""
+
+
+_BAD_ADDRESS = "the address is not one that can be called; correct the base URL"
+FAILURES: tuple[Failure, ...] = (
+    Failure(httpx.UnsupportedProtocol, ConfigurationError, _BAD_ADDRESS, may_have_arrived=False),
+    Failure(httpx.InvalidURL, ConfigurationError, _BAD_ADDRESS, may_have_arrived=False),
+    Failure(httpx.LocalProtocolError, ConfigurationError, "the request could not be put on the wire", False),
+    Failure(httpx.ConnectTimeout, TransportError, "no connection within the timeout", may_have_arrived=False),
+    Failure(httpx.PoolTimeout, TransportError, "no free connection within the timeout", may_have_arrived=False),
+    Failure(httpx.ConnectError, TransportError, "no connection could be made", may_have_arrived=False),
+    Failure(httpx.ProxyError, TransportError, "the proxy refused", may_have_arrived=False),
+    Failure(httpx.TimeoutException, TransportError, "no answer within the timeout"),
+    Failure(httpx.DecodingError, UnexpectedResponseError, "the body's compression is damaged"),
+    Failure(httpx.TransportError, TransportError, "the connection broke"),
+    Failure(httpx.HTTPError, TransportError, "the exchange failed"),
+    Failure(httpx.StreamError, TransportError, "the transfer was interrupted"),
+)
+"""Every exception httpx can raise while calling, most specific first."""
+
+
+def failure_of(exc: Exception) -> Failure:
+    """Return the first row that fits."""
+    return next(row for row in FAILURES if isinstance(exc, row.raised))
+
+
+def transport_failure(subject: str, exc: Exception, context: ErrorContext) -> PipelineError:
+    """Turn an httpx exception into one of our errors; an outcome is only unknown when the request may have arrived."""
+    row = failure_of(exc)
+    known = ErrorContext(operation=context.operation, outcome_unknown=context.outcome_unknown and row.may_have_arrived)
+    return row.error(f"{subject} got no answer: {row.phrase} ({type(exc).__name__}).", known)
+
+
+class _KeyHeader(httpx.Auth):
+    """Adds the key at the last moment, so that it is in no default header and no repr."""
+
+    def __init__(self, api_key: SecretStr) -> None:
+        self._api_key = api_key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["X-API-Key"] = self._api_key.get_secret_value()
+        yield request
+
+
+class ApiClient:
+    """Sends requests to one API with one key."""
+
+    def __init__(self, api_key: SecretStr, options: ClientOptions) -> None:
+        self._api_key = check_key(api_key)
+        self._options = options
+        self._base_url = options.base_url.rstrip("/")
+        self._client = httpx.Client(
+            auth=_KeyHeader(api_key),
+            headers={"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": user_agent()},
+            timeout=options.timeout_s,
+            transport=options.transport,
+            follow_redirects=False,
+            trust_env=trusts_environment(self._base_url),
+        )
+
+    def __repr__(self) -> str:
+        """Show the address alone."""
+        return f"ApiClient({redact_url(self._base_url)!r})"
+
+    def close(self) -> None:
+        """Release connections."""
+        self._client.close()
+
+    def call(self, request: ApiRequest) -> ApiReply:
+        """Send a request, again where the operation is safe to repeat, and return its answer.
+
+        Raises:
+            ProviderError: By status or transport failure; ``context.outcome_unknown`` when an operation with an effect
+                may have had it although no usable answer came.
+            ConfigurationError: The base URL cannot be called.
+        """
+        policy = self._options.retry if request.repeatable else ONCE
+        return call_with_retries(
+            lambda: self._send(request), policy, clock=self._options.clock, uniform=self._options.uniform
+        )
+
+    def _url(self, request: ApiRequest) -> str:
+        parts = urlsplit(request.path)
+        if not parts.scheme and not parts.netloc:
+            return self._base_url + request.path
+        # A server that hands out absolute URLs must not be able to send the key to another host.
+        base = urlsplit(self._base_url)
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{base.scheme}://{base.netloc}{parts.path}{query}"
+
+    def _send(self, request: ApiRequest) -> ApiReply:
+        headers = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else {}
+        body = dict(request.body) if request.body is not None else None
+        params = dict(request.params) or None
+        try:
+            response = self._client.request(
+                request.method, self._url(request), headers=headers, params=params, json=body
+            )
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+            context = ErrorContext(operation=request.operation, outcome_unknown=request.effect)
+            raise transport_failure(request.subject, exc, context) from exc
+        return self._read(request, response)
+
+    def _read(self, request: ApiRequest, response: httpx.Response) -> ApiReply:
+        # Scrubbed before anything looks at it: whatever a server echoes, nothing later can carry the key.
+        text = response.text.replace(self._api_key.get_secret_value(), REDACTED)
+        payload = _parse_json(text)
+        request_id = response.headers.get("X-Request-Id")
+        if not response.is_success:
+            raise self._status_error(request, response, payload, text)
+        reply = ApiReply(request, response.status_code, payload, request_id)
+        if payload is None and text.strip() not in {"", "null"}:
+            kind = response.headers.get("Content-Type", "no content type")
+            raise reply.unreadable(f"expected JSON, got {kind!r}")
+        return reply
+
+    def _status_error(
+        self, request: ApiRequest, response: httpx.Response, payload: JsonValue, text: str
+    ) -> ProviderError:
+        status = response.status_code
+        body = read_error_body(payload, text)
+        delay = response.headers.get("Retry-After") if status in _MAY_NAME_A_DELAY else None
+        context = ErrorContext(
+            operation=request.operation,
+            status_code=status,
+            code=body.code,
+            request_id=response.headers.get("X-Request-Id"),
+            retry_after_s=parse_retry_after(delay, self._options.clock.time()),
+            outcome_unknown=request.effect and (status >= 500 or status == 408),
+        )
+        return status_error(request.subject, body, context)
+
+
+def _parse_json(text: str) -> JsonValue:
+    try:
+        parsed: JsonValue = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return parsed

@@ -1,0 +1,106 @@
+"""`python -m sandbox`: serve the sandbox, put data in, read its bill."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from sandbox.client import SandboxAccount
+from sandbox.launch import SandboxStartError, default_home, ensure_running, find_running
+
+app = App(name="sandbox", help="A local training provider with the vendors' HTTP APIs.")
+Home = Annotated[Path | None, Parameter(help="Folder it keeps everything in.")]
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _folder(home: Path | None) -> Path:
+    return (home or default_home()).resolve()
+
+
+def _running(home: Path | None) -> SandboxAccount:
+    found = find_running(_folder(home))
+    if found is None:
+        raise SandboxStartError(f"no sandbox serves {str(_folder(home))!r}: start one with `python -m sandbox serve`")
+    return SandboxAccount(found.url, found.api_key)
+
+
+def _show(body: Any) -> None:
+    _say(json.dumps(body, indent=2))
+
+
+@app.default
+@app.command
+def serve(*, home: Home = None, port: int = 0, exit_when_idle: float | None = None) -> None:
+    """Serve the sandbox until Ctrl-C.
+
+    Args:
+        home: Folder it keeps everything in.
+        port: Port on 127.0.0.1; 0 takes the first free one from 7717 on.
+        exit_when_idle: End after so many seconds without a request, once nothing trains.
+    """
+    from sandbox.server import serve as run
+
+    run(_folder(home), port=port, exit_when_idle_s=exit_when_idle, say=_say)
+
+
+@app.command(name="import")
+def import_folder(folder: Path, *, name: str, home: Home = None) -> None:
+    """Make a dataset of a folder of labelled images: COCO, or one folder a class.
+
+    Args:
+        folder: The folder to read.
+        name: Name of the dataset; one of the same name is replaced.
+        home: Folder the sandbox keeps everything in.
+    """
+    address = ensure_running(_folder(home))
+    account = SandboxAccount(address.url, address.api_key)
+    _show(account.add_dataset(name, folder=str(folder.resolve())))
+
+
+@app.command
+def bill(*, home: Home = None) -> None:
+    """Show what the default account started, was charged and got back."""
+    _show(_running(home).bill())
+
+
+@app.command
+def status(*, home: Home = None) -> None:
+    """Show where the sandbox answers and what its default account is set to."""
+    account = _running(home)
+    _show({"url": account.url, "home": str(_folder(home)), **account.control("GET", "/account")})
+
+
+@app.command
+def reset(*, home: Home = None) -> None:
+    """Forget everything the default account did, its datasets included, and generate the built-in ones again."""
+    account = _running(home)
+    account.reset()
+    for name, single in (("road-signs", False), ("road-signs-classes", True)):
+        account.add_dataset(name, single=single)
+    _say("the default account is as new")
+
+
+@app.command
+def coverage() -> None:
+    """Print the table of what is emulated, and how each part is known, as Markdown."""
+    from sandbox.coverage import render
+
+    _say(render())
+
+
+def main() -> None:
+    """Run a command, showing its errors in one line."""
+    try:
+        app()
+    except (SandboxStartError, RuntimeError) as error:
+        raise SystemExit(f"sandbox: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

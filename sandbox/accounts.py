@@ -1,0 +1,84 @@
+"""Accounts: an API key, an organisation and how the sandbox behaves towards it."""
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from sandbox.core import Sandbox, new_id
+from sandbox.settings import DEFAULT_BALANCE, AccountSettings
+from sandbox.store import ACCOUNT_TABLES, Row, accounts, first, models, versions
+
+KEY_PREFIX = "pk_live_sandbox_"
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account as the handlers see it."""
+
+    id: str
+    api_key: str
+    organization_id: str
+    settings: AccountSettings
+
+
+def create_account(
+    sandbox: Sandbox, settings: AccountSettings, *, balance: int | None = None, api_key: str | None = None
+) -> Account:
+    """Add an account with a fresh key; the balance is in the unit of its billing model."""
+    account = Account(new_id(), api_key or KEY_PREFIX + secrets.token_urlsafe(24), new_id(), settings)
+    with sandbox.store.write() as tx:
+        tx.execute(
+            insert(accounts).values(
+                id=account.id,
+                api_key=account.api_key,
+                organization_id=account.organization_id,
+                settings=settings.model_dump(mode="json"),
+                balance=DEFAULT_BALANCE[settings.billing] if balance is None else balance,
+                created_at=sandbox.clock.now_s(),
+            )
+        )
+    return account
+
+
+def find_by_key(tx: Connection, api_key: str) -> Account | None:
+    """Return the account of an API key."""
+    return _account(first(tx, select(accounts).where(accounts.c.api_key == api_key)))
+
+
+def find_account(tx: Connection, account_id: str) -> Account | None:
+    """Return the account of an id."""
+    return _account(first(tx, select(accounts).where(accounts.c.id == account_id)))
+
+
+def change_settings(tx: Connection, account: Account, changes: dict[str, Any]) -> Account:
+    """Change some settings; the rest stay as they are.
+
+    Raises:
+        pydantic.ValidationError: A setting is unknown or its value is not allowed.
+    """
+    settings = AccountSettings.model_validate({**account.settings.model_dump(), **changes})
+    values = {"settings": settings.model_dump(mode="json")}
+    tx.execute(update(accounts).where(accounts.c.id == account.id).values(values))
+    return Account(account.id, account.api_key, account.organization_id, settings)
+
+
+def reset_account(sandbox: Sandbox, account: Account, balance: int | None = None) -> None:
+    """Forget everything the account did; its key and settings stay."""
+    with sandbox.store.write() as tx:
+        owned = select(models.c.id).where(models.c.account_id == account.id)
+        tx.execute(delete(versions).where(versions.c.model_id.in_(owned)))
+        for table in ACCOUNT_TABLES:
+            tx.execute(delete(table).where(table.c.account_id == account.id))
+        fresh = DEFAULT_BALANCE[account.settings.billing] if balance is None else balance
+        tx.execute(update(accounts).where(accounts.c.id == account.id).values(balance=fresh))
+    shutil.rmtree(sandbox.objects / account.id, ignore_errors=True)
+
+
+def _account(row: Row | None) -> Account | None:
+    if row is None:
+        return None
+    settings = AccountSettings.model_validate(row["settings"])
+    return Account(row["id"], row["api_key"], row["organization_id"], settings)

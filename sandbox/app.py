@@ -1,0 +1,21 @@
+"""The FastAPI app: emulated API, storage, control API, and the gate in front of them."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from sandbox import control, storage
+from sandbox.api import pictograph, pictograph_errors
+from sandbox.core import Sandbox
+from sandbox.gate import Gate
+
+
+def create_app(sandbox: Sandbox, touch: Callable[[], None]) -> FastAPI:
+    """Build the app over one sandbox; touch is called at each request's begin and end."""
+    app = FastAPI(title="sandbox", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.sandbox = sandbox
+    for router in (pictograph.router, storage.router, control.router):
+        app.include_router(router)
+    pictograph_errors.install(app)
+    app.add_middleware(Gate, sandbox=sandbox, touch=touch)
+    return app

@@ -1,0 +1,146 @@
+"""The scripted engine: runs that follow a script instead of training."""
+
+import json
+import zlib
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from sandbox import runs
+from sandbox.accounts import Account
+from sandbox.core import Sandbox
+from sandbox.modelstore import MODEL_TYPES, Trained
+from sandbox.script import Position, epoch_of, first_running, locate, noisy_eta_s
+from sandbox.settings import Script
+from sandbox.store import Row, every, exports, first
+from sandbox.store import runs as run_table
+from sandbox.tinymodel import ARCHITECTURES, SIDE, tiny_model
+
+UPLOADS = "uploads"
+
+
+def settle_scripted(sandbox: Sandbox, account: Account) -> None:
+    """Bring every scripted run of an account to where its script stands now."""
+    open_runs = (
+        select(run_table)
+        .where(run_table.c.account_id == account.id, run_table.c.completed_at.is_(None))
+        .where(run_table.c.engine == "scripted")
+    )
+    with sandbox.store.read() as tx:
+        moved = [run for run in every(tx, open_runs) if _changes(sandbox, run)]
+    if not moved:
+        return
+    with sandbox.store.write() as tx:
+        for run in moved:
+            _settle(sandbox, tx, account, runs.reload(tx, run["id"]))
+
+
+def look(tx: Connection, shown: list[Row]) -> None:
+    """Count one look at each of these runs; it moves the ones that are scripted by looks, after this answer."""
+    ids = [run["id"] for run in shown if run["script"] and run["script"]["mode"] == "looks"]
+    if ids:
+        tx.execute(update(run_table).where(run_table.c.id.in_(ids)).values(ticks=run_table.c.ticks + 1))
+
+
+def is_moved_by_looks(run: Row) -> bool:
+    """Whether showing this run moves it."""
+    return bool(run["completed_at"] is None and run["script"] and run["script"]["mode"] == "looks")
+
+
+def advance(tx: Connection, run: Row, ticks: int) -> None:
+    """Move a manually scripted run on."""
+    tx.execute(update(run_table).where(run_table.c.id == run["id"]).values(ticks=run_table.c.ticks + ticks))
+
+
+def _position(sandbox: Sandbox, run: Row) -> tuple[Script, Position]:
+    script = Script.model_validate(run["script"])
+    elapsed_s = (sandbox.clock.now_s() - run["created_at"]) * script.speed
+    return script, locate(script, elapsed_s if script.mode == "time" else float(run["ticks"]))
+
+
+def _changes(sandbox: Sandbox, run: Row) -> bool:
+    script, position = _position(sandbox, run)
+    values = _view(script, position, run)
+    return position.is_terminal or any(run[key] != value for key, value in values.items())
+
+
+def _instant(run: Row, script: Script, at: float, now_s: float) -> float:
+    """Return when a point of the script was reached: exact for time, the present for looks."""
+    return min(now_s, run["created_at"] + at / script.speed) if script.mode == "time" else now_s
+
+
+def _settle(sandbox: Sandbox, tx: Connection, account: Account, run: Row) -> None:
+    script, position = _position(sandbox, run)
+    now_s = sandbox.clock.now_s()
+    at_s = _instant(run, script, position.entered_at, now_s)
+    started = first_running(script)
+    if started is not None and started <= position.entered_at:
+        run = runs.begin(sandbox, tx, account, run, at_s=_instant(run, script, started, now_s))
+        refusal = _unusable_export(tx, run)
+        if refusal is not None:
+            runs.fail(sandbox, tx, account, run, refusal, at_s=at_s)
+            return
+    if not position.is_terminal:
+        runs.observe(tx, run, **_view(script, position, run))
+        return
+    _end(sandbox, tx, account, run, position, at_s)
+
+
+def _end(sandbox: Sandbox, tx: Connection, account: Account, run: Row, position: Position, at_s: float) -> None:
+    script = Script.model_validate(run["script"])
+    if position.step.status == "cancelled":
+        runs.cancel(tx, account, run, at_s=at_s)
+    elif position.step.status == "failed":
+        runs.fail(sandbox, tx, account, run, position.step.error_message or script.fail_message, at_s=at_s)
+    else:
+        runs.complete(sandbox, tx, account, run, _weights(sandbox, tx, account, run, script), at_s)
+
+
+def _unusable_export(tx: Connection, run: Row) -> str | None:
+    export = first(tx, select(exports).where(exports.c.id == run["export_id"]))
+    if export is None or not export["image_count"]:
+        return "num_samples=0: the export holds no image"
+    return None if export["include_images"] else f"export {export['name']!r} has no image_ids: include its images"
+
+
+def _view(script: Script, position: Position, run: Row) -> dict[str, Any]:
+    step = position.step
+    epoch, total = epoch_of(position, run["config"].get("epochs") or run["total_epochs"])
+    metrics = step.metrics or ({"loss": round(4.0 / (1 + epoch), 4)} if epoch else {})
+    return {
+        "status": step.status,
+        "progress": step.progress if step.progress is not None else int(100 * epoch / total),
+        "current_epoch": epoch,
+        "total_epochs": total,
+        "metrics": metrics,
+        "eta_seconds": noisy_eta_s(script, position, epoch, run["id"]),
+        "error_message": step.error_message,
+    }
+
+
+def _weights(sandbox: Sandbox, tx: Connection, account: Account, run: Row, script: Script) -> Trained:
+    export = first(tx, select(exports.c.classes).where(exports.c.id == run["export_id"]))
+    classes = tuple((export or {}).get("classes") or ("object",))
+    pipeline, side = run["pipeline_type"], SIDE
+    about: dict[str, Any] = {"architecture": ARCHITECTURES[pipeline]}
+    uploaded = sandbox.home / UPLOADS / f"{account.id}.onnx"
+    if script.model == "uploaded" or (script.model == "auto" and uploaded.exists()):
+        content = uploaded.read_bytes()
+        about |= json.loads(uploaded.with_suffix(".json").read_text(encoding="utf-8"))
+        classes = tuple(about.get("classes") or classes)
+        side = about.get("side") or SIDE
+    else:
+        content = tiny_model(pipeline, classes, seed=zlib.crc32(run["id"].encode()))
+    head = {
+        "schema_version": 1,
+        "pipeline": pipeline,
+        "model_type": MODEL_TYPES[pipeline],
+        "architecture": about["architecture"],
+        "class_mapping": {"classes": list(classes)},
+        "input_shape": [side, side],
+        "name": run["name"],
+    }
+    training = {**run["config"], "image_height": side, "image_width": side}
+    config = {"_pictograph": head, "training": training}
+    minutes = run["planned_minutes"] if script.gpu_minutes is None else script.gpu_minutes
+    return Trained(content, about["architecture"], classes, script.metrics, config, minutes)

@@ -1,0 +1,105 @@
+"""Fault rules: what goes wrong, for which requests of an account, and how often."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from sqlalchemy import Connection, delete, insert, select, update
+
+from sandbox.accounts import Account
+from sandbox.core import new_id
+from sandbox.settings import Setting
+from sandbox.store import Row, every, faults
+
+Action = Literal["status", "body", "reset", "close", "stall", "truncate", "bitflip", "headers", "ignore_range"]
+
+
+class FaultRule(Setting):
+    """One thing that goes wrong for the requests it matches."""
+
+    method: str = "*"
+    """HTTP method, or * for any."""
+    path: str = ".*"
+    """Regular expression searched in the path, storage paths included."""
+    stage: Literal["before", "after"] = "before"
+    """Before the request has any effect, or after its effect with the answer lost."""
+    action: Action
+    """What happens; truncate, bitflip, headers and ignore_range spoil the real answer, whatever the stage."""
+    status: int | None = Field(default=None, ge=200, le=599)
+    """Status of the made-up answer: 503 for action status and 200 for action body when absent."""
+    retry_after: str | None = None
+    """Retry-After header, sent as written: seconds or an HTTP date."""
+    headers: dict[str, str | None] = Field(default_factory=dict)
+    """Headers to set on the answer; null removes one."""
+    body: str | None = None
+    """Body of the actions status and body; a JSON error by default for status, no JSON for body."""
+    seconds: float = Field(default=5.0, ge=0, le=3600)
+    """How long a stall lasts."""
+    after_bytes: int | None = Field(default=None, ge=0)
+    """Body bytes sent before a truncate, reset, close or stall; which byte a bitflip changes."""
+    times: int | None = Field(default=1, ge=1)
+    """How often it happens; null for ever."""
+    skip: int = Field(default=0, ge=0)
+    """Matching requests let through first."""
+
+    @field_validator("path")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"path {value!r} is no regular expression: {error}") from error
+        return value
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether the rule speaks about this request."""
+        return self.method.upper() in ("*", method.upper()) and re.search(self.path, path) is not None
+
+    @property
+    def needs_answer(self) -> bool:
+        """Whether the real answer is produced before the fault shows."""
+        spoils = self.action in ("truncate", "bitflip", "headers", "ignore_range")
+        return spoils or self.stage == "after" or self.after_bytes is not None
+
+
+def add_fault(tx: Connection, account: Account, rule: FaultRule) -> str:
+    """Store a rule for an account and return its id."""
+    fault_id = new_id()
+    tx.execute(insert(faults).values(id=fault_id, account_id=account.id, rule=rule.model_dump(), seen=0, hits=0))
+    return fault_id
+
+
+def list_faults(tx: Connection, account: Account) -> list[dict[str, Any]]:
+    """Return an account's rules in order, with how often each matched and struck."""
+    rows = every(tx, select(faults).where(faults.c.account_id == account.id).order_by(faults.c.seq))
+    return [{"id": row["id"], "seen": row["seen"], "hits": row["hits"], "rule": row["rule"]} for row in rows]
+
+
+def clear_faults(tx: Connection, account: Account, fault_id: str | None = None) -> int:
+    """Remove one rule, or all of an account, and return how many went."""
+    query = delete(faults).where(faults.c.account_id == account.id)
+    return tx.execute(query if fault_id is None else query.where(faults.c.id == fault_id)).rowcount
+
+
+def has_faults(tx: Connection, account: Account) -> bool:
+    """Whether an account has any rule."""
+    return tx.execute(select(faults.c.seq).where(faults.c.account_id == account.id).limit(1)).first() is not None
+
+
+def strike(tx: Connection, account: Account, method: str, path: str) -> FaultRule | None:
+    """Count this request against the account's rules and return the first that is due."""
+    query = select(faults).where(faults.c.account_id == account.id).order_by(faults.c.seq)
+    for row in every(tx, query):
+        rule = FaultRule.model_validate(row["rule"])
+        if not rule.matches(method, path) or _is_spent(row, rule):
+            continue
+        due = row["seen"] >= rule.skip
+        values = {"seen": row["seen"] + 1, "hits": row["hits"] + due}
+        tx.execute(update(faults).where(faults.c.seq == row["seq"]).values(values))
+        if due:
+            return rule
+    return None
+
+
+def _is_spent(row: Row, rule: FaultRule) -> bool:
+    return rule.times is not None and row["hits"] >= rule.times

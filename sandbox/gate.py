@@ -1,0 +1,253 @@
+"""What every request passes before and after its handler: account, request log, rate limit, faults."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from anyio.to_thread import run_sync
+from sqlalchemy import func, insert, select
+from starlette.responses import Response
+
+from sandbox.accounts import Account, find_account, find_by_key
+from sandbox.api.pictograph_errors import ApiError, error_response
+from sandbox.core import Sandbox
+from sandbox.faults import FaultRule, has_faults, strike
+from sandbox.storage import PREFIX as STORAGE_PREFIX
+from sandbox.store import requests
+from sandbox.wire import Answer, Message, Receive, Scope, Send, reset_connection, transport_of, wait_for_disconnect
+
+CONTROL_PREFIX = "/_sandbox"
+SLASH = "\ue000"  # stands for an encoded slash inside one path segment until the handler reads the name
+_MAX_LOGGED_CHARS = 100_000
+App = Callable[[Scope, Receive, Send], Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is decided about a request before its handler runs."""
+
+    account: Account | None
+    rule: FaultRule | None
+    refusal: ApiError | None
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request on its way through the app."""
+
+    app: App
+    scope: Scope
+    receive: Receive
+    body: bytes
+    answer: Answer
+
+    async def run(self, send: Send) -> None:
+        """Let the app handle the request, sending its answer there."""
+        await self.app(self.scope, _replayed(self.body, self.receive), send)
+
+    async def reply(self, response: Response) -> None:
+        """Send a made-up answer instead of the app's."""
+        await response(self.scope, self.receive, self.answer.send)
+
+    async def gone_within(self, seconds: float) -> bool:
+        """Wait, and return early with True when the client hangs up."""
+        try:
+            await asyncio.wait_for(wait_for_disconnect(self.receive), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+class Gate:
+    """ASGI middleware around the whole app."""
+
+    def __init__(self, app: App, sandbox: Sandbox, touch: Callable[[], None]) -> None:
+        self._app, self._sandbox, self._touch = app, sandbox, touch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        self._touch()
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL_PREFIX):
+            await self._app(scope, receive, send)
+            return
+        scope["path"] = segments(scope["raw_path"])
+        body = await _read(receive)
+        entry = await run_sync(self._enter, scope)
+        request_id = "req_" + secrets.token_hex(12)
+        scope["state"] |= {"account": entry.account, "request_id": request_id, "body": body}
+        answer = Answer(scope, send, {"X-Request-Id": request_id, **entry.headers}, entry.rule)
+        exchange = Exchange(self._app, scope, receive, body, answer)
+        try:
+            await _respond(exchange, entry)
+        finally:
+            await run_sync(self._log, scope, entry, request_id, body, answer.status)
+            self._touch()
+
+    def _enter(self, scope: Scope) -> Entry:
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        path = scope["path"]
+        with self._sandbox.store.read() as tx:
+            if path.startswith(STORAGE_PREFIX):
+                account = find_account(tx, path.removeprefix(STORAGE_PREFIX).partition("/")[0])
+            else:
+                account = find_by_key(tx, headers.get(b"x-api-key", "").strip())
+            faulty = account is not None and has_faults(tx, account)
+        if account is None:
+            return Entry(None, None, None, {})
+        rule = None
+        if faulty:
+            with self._sandbox.store.write() as tx:
+                rule = strike(tx, account, scope["method"], unquote(scope["raw_path"].decode("ascii")))
+        if path.startswith(STORAGE_PREFIX):
+            return Entry(account, rule, None, {})
+        refusal, limits = self._rate_limit(account)
+        return Entry(account, None if refusal else rule, refusal, limits)
+
+    def _rate_limit(self, account: Account) -> tuple[ApiError | None, dict[str, str]]:
+        settings, now_s = account.settings, self._sandbox.clock.now_s()
+        begin_s = now_s - settings.rate_window_s
+        window = (requests.c.account_id == account.id, requests.c.counted, requests.c.at > begin_s)
+        with self._sandbox.store.read() as tx:
+            used, oldest_s = tx.execute(select(func.count(), func.min(requests.c.at)).where(*window)).one()
+        reset_s = (oldest_s or now_s) + settings.rate_window_s
+        limits = {
+            "X-RateLimit-Limit": str(settings.rate_limit),
+            "X-RateLimit-Remaining": str(max(0, settings.rate_limit - used - 1)),
+            "X-RateLimit-Reset": str(int(reset_s)),
+        }
+        if used < settings.rate_limit:
+            return None, limits
+        limits["Retry-After"] = str(max(1, int(reset_s - now_s + 0.999)))
+        return ApiError(429, "Rate limit exceeded"), limits
+
+    def _log(self, scope: Scope, entry: Entry, request_id: str, body: bytes, status: int | None) -> None:
+        row = {
+            "account_id": entry.account.id if entry.account else None,
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": scope["raw_path"].decode("ascii"),
+            "query": redacted(scope["query_string"].decode("latin-1")),
+            "headers": _logged_headers(scope),
+            "body": body.decode("utf-8", "replace")[:_MAX_LOGGED_CHARS] if body else None,
+            "status": status,
+            "fault": entry.rule.action if entry.rule else None,
+            "counted": entry.refusal is None and not scope["path"].startswith(STORAGE_PREFIX),
+            "at": self._sandbox.clock.now_s(),
+        }
+        with self._sandbox.store.write() as tx:
+            tx.execute(insert(requests).values(row))
+
+
+async def _respond(exchange: Exchange, entry: Entry) -> None:
+    rule = entry.rule
+    if entry.refusal is not None:
+        await exchange.reply(error_response(entry.refusal, entry.account))
+    elif rule is None:
+        await exchange.run(exchange.answer.send)
+    elif not rule.needs_answer:
+        await _fail_before(exchange, rule, entry.account)
+    else:
+        await _fail_after(exchange, rule, entry.account)
+
+
+async def _fail_before(exchange: Exchange, rule: FaultRule, account: Account | None) -> None:
+    if rule.action != "stall":
+        await _replace(exchange, rule, account)
+    elif not await exchange.gone_within(rule.seconds):
+        await exchange.run(exchange.answer.send)
+
+
+async def _fail_after(exchange: Exchange, rule: FaultRule, account: Account | None) -> None:
+    if rule.action == "ignore_range":
+        headers = exchange.scope["headers"]
+        exchange.scope["headers"] = [(name, value) for name, value in headers if name.lower() != b"range"]
+    if rule.after_bytes is None and rule.action in ("status", "body", "reset", "close"):
+        await exchange.run(_discard)
+        await _replace(exchange, rule, account)
+    elif rule.after_bytes is None and rule.action == "stall":
+        held: list[Message] = []
+        await exchange.run(_keep(held))
+        if not await exchange.gone_within(rule.seconds):
+            for message in held:
+                await exchange.answer.send(message)
+    else:
+        await exchange.run(exchange.answer.send)
+        if exchange.answer.is_cut:
+            await wait_for_disconnect(exchange.receive)
+
+
+async def _replace(exchange: Exchange, rule: FaultRule, account: Account | None) -> None:
+    if rule.action == "reset":
+        reset_connection(exchange.scope)
+    elif rule.action == "close":
+        transport_of(exchange.scope).close()
+    else:
+        await exchange.reply(fault_response(rule, account))
+        return
+    await wait_for_disconnect(exchange.receive)
+
+
+def segments(raw_path: bytes) -> str:
+    """Return the path for routing: an encoded slash stays inside its segment."""
+    return "/".join(unquote(part).replace("/", SLASH) for part in raw_path.decode("ascii").split("/"))
+
+
+def redacted(query: str) -> str:
+    """Return a query string without the value of a signature."""
+    return re.sub(r"(X-Sandbox-Signature=)[^&]*", r"\1…", query)
+
+
+def fault_response(rule: FaultRule, account: Account | None) -> Response:
+    """Return the made-up answer of the actions status and body."""
+    if rule.action == "body" or rule.body is not None:
+        text = "<html>this is not JSON</html>" if rule.body is None else rule.body
+        status = rule.status or (200 if rule.action == "body" else 503)
+        response = Response(text, status, media_type="text/html")
+    else:
+        status = rule.status or 503
+        response = error_response(ApiError(status, f"injected fault: HTTP {status}"), account)
+    if rule.retry_after is not None:
+        response.headers["Retry-After"] = rule.retry_after
+    return response
+
+
+async def _read(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again
+
+
+async def _discard(_message: Message) -> None:
+    return None
+
+
+def _keep(held: list[Message]) -> Send:
+    async def keep(message: Message) -> None:
+        held.append(message)
+
+    return keep
+
+
+def _logged_headers(scope: Scope) -> dict[str, str]:
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    for name in ("x-api-key", "authorization"):
+        if name in headers:
+            headers[name] = "…" + headers[name][-4:]
+    return headers

@@ -1,0 +1,213 @@
+"""Running the sandbox: in a thread of this process, or as a process of its own."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from sandbox.accounts import create_account
+from sandbox.app import create_app
+from sandbox.catalog import add_dataset
+from sandbox.client import SandboxAccount, new_account
+from sandbox.clock import Clock
+from sandbox.core import Sandbox, open_sandbox, put_bytes
+from sandbox.launch import (
+    ADDRESS_FILE,
+    LOG_FILE,
+    SandboxAddress,
+    SandboxStartError,
+    default_home,
+    ensure_running,
+    home_lock,
+)
+from sandbox.roadsigns import road_signs
+from sandbox.settings import AccountSettings
+from sandbox.wire import Protocol
+from sandbox.worker import Worker
+
+__all__ = [
+    "ADDRESS_FILE",
+    "LOG_FILE",
+    "SandboxAddress",
+    "SandboxServer",
+    "SandboxStartError",
+    "default_home",
+    "ensure_running",
+    "free_socket",
+    "seed_default_account",
+    "serve",
+]
+
+_HOST = "127.0.0.1"
+FIRST_PORT = 7717
+_PORT_TRIES = 200
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, calling back once it listens and on every turn."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None], should_end: Callable[[], bool]) -> None:
+        super().__init__(config)
+        self._on_started, self._should_end = on_started, should_end
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 5 == 0 and self._should_end():
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+@dataclass
+class SandboxServer:
+    """A sandbox served from a thread of this process: `with SandboxServer(home) as s: s.new_account(...)`.
+
+    Leaving the block ends the server and its trainings; what it knows stays in the home folder.
+    """
+
+    home: Path
+    clock: Clock | None = None
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _server: _Server | None = field(default=None, init=False)
+    url: str = field(default="", init=False)
+
+    def start(self) -> Self:
+        """Start serving and return when requests are answered.
+
+        Raises:
+            SandboxStartError: Another server serves this home, or it did not come up within thirty seconds.
+        """
+        self._lock = home_lock(self.home, "serving.lock", wait_s=0)
+        sandbox, listener = open_sandbox(self.home, self.clock), free_socket(0)
+        self.url = _url(listener)
+        ready = threading.Event()
+        self._server, worker = build(sandbox, ready.set, lambda _worker: False)
+        self._thread = threading.Thread(
+            target=_run, args=(self._server, worker, sandbox, listener), name="sandbox-server", daemon=True
+        )
+        self._thread.start()
+        if not ready.wait(30):
+            raise SandboxStartError(f"the sandbox in {str(self.home)!r} did not start within 30 s")
+        return self
+
+    def stop(self) -> None:
+        """End the server and wait for it."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._server.force_exit = True
+            self._thread.join()
+        self._lock.release()
+
+    def new_account(self, *, balance: int | None = None, api_key: str | None = None, **settings: Any) -> SandboxAccount:
+        """Add an account with these settings."""
+        return new_account(self.url, balance=balance, api_key=api_key, **settings)
+
+    def __enter__(self) -> Self:
+        """Start serving."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving."""
+        self.stop()
+
+
+def build(
+    sandbox: Sandbox, on_started: Callable[[], None], should_end: Callable[[Worker], bool]
+) -> tuple[_Server, Worker]:
+    """Put server and worker together; neither runs yet."""
+    worker = Worker(sandbox)
+    config = uvicorn.Config(
+        create_app(sandbox, worker.touch),
+        http=Protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=1,
+    )
+    return _Server(config, on_started, lambda: should_end(worker)), worker
+
+
+def _run(server: _Server, worker: Worker, sandbox: Sandbox, listener: socket.socket) -> None:
+    worker.start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        worker.stop()
+        listener.close()
+        sandbox.store.close()
+
+
+def serve(home: Path, *, port: int = 0, exit_when_idle_s: float | None = None, say: Callable[[str], None]) -> None:
+    """Serve a home until a signal ends it, or nobody has asked for anything for so long.
+
+    Raises:
+        SandboxStartError: Another server serves this home, or the port is taken.
+    """
+    lock = home_lock(home, "serving.lock", wait_s=0)
+    sandbox, listener = open_sandbox(home), free_socket(port)
+    url, api_key = _url(listener), seed_default_account(sandbox)
+
+    def started() -> None:
+        record = {"url": url, "api_key": api_key, "started_at": time.time()}
+        put_bytes(home / ADDRESS_FILE, json.dumps(record).encode(), private=True)
+        say(f"sandbox at {url}, its key is in {home / ADDRESS_FILE}")
+
+    def should_end(worker: Worker) -> bool:
+        return exit_when_idle_s is not None and worker.idle_s() >= exit_when_idle_s
+
+    server, worker = build(sandbox, started, should_end)
+    try:
+        _run(server, worker, sandbox, listener)
+    finally:
+        (home / ADDRESS_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def seed_default_account(sandbox: Sandbox) -> str:
+    """Return the key of the default account, making it and its two datasets at the first start."""
+    path = sandbox.home / "default-key"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    account = create_account(sandbox, AccountSettings())
+    add_dataset(sandbox, account, "road-signs", road_signs(200))
+    add_dataset(sandbox, account, "road-signs-classes", road_signs(200, single=True))
+    put_bytes(path, account.api_key.encode(), private=True)
+    return account.api_key
+
+
+def free_socket(port: int) -> socket.socket:
+    """Return a bound loopback socket: this port, or with 0 the first free one from FIRST_PORT on.
+
+    Raises:
+        SandboxStartError: The port is taken.
+    """
+    for candidate in [port] if port else range(FIRST_PORT, FIRST_PORT + _PORT_TRIES):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((_HOST, candidate))
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    wanted = port or f"{FIRST_PORT}-{FIRST_PORT + _PORT_TRIES - 1}"
+    raise SandboxStartError(f"port {wanted} is taken: choose another with --port")
+
+
+def _url(listener: socket.socket) -> str:
+    return f"http://{_HOST}:{listener.getsockname()[1]}"

@@ -1,0 +1,148 @@
+"""Found boxes: suppression of doubles, and their score against the labels. Numpy and pycocotools only.
+
+Boxes are x1, y1, x2, y2 in pixels of the original image.
+"""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sandbox.datasets import LabelledImage
+
+Floats = NDArray[np.floating[Any]]
+_MOST_FOUND = 100
+_CONFIDENCE = 0.5
+_MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Found:
+    """The detections of one image, best first: boxes (K, 4), scores (K,), labels (K,)."""
+
+    boxes: Floats
+    scores: Floats
+    labels: NDArray[np.intp]
+
+
+def pair_iou(first: Floats, second: Floats) -> Floats:
+    """Return the IoU (N, M) of every pair."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(-1)
+    areas, others = ((box[:, 2:] - box[:, :2]).prod(-1) for box in (first, second))
+    result: Floats = common / np.maximum(areas[:, None] + others[None] - common, 1e-9)
+    return result
+
+
+def non_maximum_suppression(boxes: Floats, scores: Floats, iou: float, lowest: float) -> Found:
+    """Keep the best of overlapping boxes of the same class; each box has its best class of scores (A, C)."""
+    labels, best = scores.argmax(1), scores.max(1)
+    order = np.argsort(-best, kind="stable")
+    order = order[best[order] > lowest][:1000]
+    boxes, best, labels = boxes[order], best[order], labels[order]
+    rivals = (pair_iou(boxes, boxes) > iou) & (labels[:, None] == labels[None])
+    kept: list[int] = []
+    for row in range(len(boxes)):
+        if not rivals[row, kept].any():
+            kept.append(row)
+    kept = kept[:_MOST_FOUND]
+    return Found(boxes[kept], best[kept], labels[kept])
+
+
+def score_boxes(images: Sequence[LabelledImage], found: Sequence[Found], classes: Sequence[str]) -> dict[str, Any]:
+    """Return mAP, mAP50, AP50 by class, and precision and recall at confidence 0.5 and IoU 0.5."""
+    precision = _coco_precision(images, found, classes)
+    per_class = {name: _mean(precision[0, :, index]) for index, name in enumerate(classes)}
+    matched, predicted, actual = _matches(images, found, classes)
+    return {
+        "mAP50": _mean(precision[0]),
+        "mAP": _mean(precision),
+        "precision": matched / predicted if predicted else 0.0,
+        "recall": matched / actual if actual else 0.0,
+        "per_class": per_class,
+        "evaluated_images": len(images),
+    }
+
+
+def _mean(precision: Floats) -> float | None:
+    """Average what was measured; -1 marks a class without objects, None an average of nothing."""
+    measured = precision[precision > -1]
+    return round(float(measured.mean()), 6) if measured.size else None
+
+
+def _coco_precision(images: Sequence[LabelledImage], found: Sequence[Found], classes: Sequence[str]) -> Floats:
+    """Return precision (IoU thresholds, recall steps, classes)."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth, rows = COCO(), _coco_rows(found)
+    truth.dataset = _coco_truth(images, classes)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        if not rows:
+            present = {annotation["category_id"] for annotation in truth.dataset["annotations"]}
+            return np.broadcast_to(
+                np.array([0.0 if k in present else -1.0 for k in range(len(classes))]), (10, 101, len(classes))
+            )
+        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision: Floats = evaluation.eval["precision"][:, :, :, 0, -1]
+    return precision
+
+
+def _coco_truth(images: Sequence[LabelledImage], classes: Sequence[str]) -> dict[str, Any]:
+    shapes = [(number, shape) for number, image in enumerate(images) for shape in image.shapes]
+    return {
+        "info": {},
+        "images": [{"id": n, "width": image.width, "height": image.height} for n, image in enumerate(images)],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(classes)],
+        "annotations": [
+            {
+                "id": key,
+                "image_id": number,
+                "category_id": classes.index(shape.name),
+                "bbox": list(shape.box),
+                "area": shape.box[2] * shape.box[3],
+                "iscrowd": 0,
+            }
+            for key, (number, shape) in enumerate(shapes, 1)
+        ],
+    }
+
+
+def _coco_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": number,
+            "category_id": int(label),
+            "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+            "score": float(score),
+        }
+        for number, one in enumerate(found)
+        for (x1, y1, x2, y2), score, label in zip(one.boxes, one.scores, one.labels, strict=True)
+    ]
+
+
+def _matches(images: Sequence[LabelledImage], found: Sequence[Found], classes: Sequence[str]) -> tuple[int, int, int]:
+    """Count matched, predicted and actual objects; an object is matched once, by its most confident box."""
+    matched = predicted = actual = 0
+    for image, one in zip(images, found, strict=True):
+        sure = one.scores >= _CONFIDENCE
+        predicted, actual = predicted + int(sure.sum()), actual + len(image.shapes)
+        if not image.shapes or not sure.any():
+            continue
+        truth = np.array([(x, y, x + w, y + h) for x, y, w, h in (shape.box for shape in image.shapes)])
+        labels = np.array([classes.index(shape.name) for shape in image.shapes])
+        iou = pair_iou(one.boxes[sure], truth) * (one.labels[sure][:, None] == labels)
+        for row in iou:
+            best = int(row.argmax())
+            if row[best] >= _MATCH_IOU:
+                matched += 1
+                iou[:, best] = 0
+    return matched, predicted, actual

@@ -1,0 +1,101 @@
+"""One training job from its folder to its result: data, split, training, evaluation, export."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sandbox.exportzip import read_export
+from sandbox.training.export import export_onnx
+from sandbox.training.loop import Trainer
+from sandbox.training.recipes import RECIPES, Settings, resolve
+from sandbox.training.results import PROGRESS, write_json
+from sandbox.training.selection import Selection, select
+from sandbox.training.task import Task, task_of
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def run_job(job_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Train what the job asks for; progress, model and config land in its folder, the result's fields are returned.
+
+    Raises:
+        DataError: The export cannot train this pipeline type.
+        ConfigError: A config value cannot be used.
+        TrainingError: Training or export gave no usable model.
+    """
+    seed = int(job["seed"])
+    torch.set_num_threads(int(job.get("threads", 1)))
+    settings, notices = resolve(RECIPES[job["pipeline_type"]], job["config"])
+    selection = select(read_export(Path(job["export"])), settings, seed)
+    task = task_of(selection.classes, settings)
+    trainer = _train(task, selection, seed, job_dir)
+    samples = task.samples(selection.test)
+    metrics = task.evaluate(trainer.network, samples)
+    facts = _facts(task, settings)
+    export_onnx(task, trainer.network, task.example(samples), job_dir / "model.onnx", {**facts, "metrics": metrics})
+    config = _vendor_config(
+        facts, str(job.get("name") or settings.recipe.pipeline_type), settings, len(trainer.history)
+    )
+    write_json(job_dir / "config.json", config)
+    (job_dir / CHECKPOINT).unlink(missing_ok=True)
+    return {
+        "status": "completed",
+        "error_message": None,
+        "metrics": metrics,
+        "classes": list(task.classes),
+        "image_size": [settings.height, settings.width],
+        "held_out": [image.name for image in selection.test],
+        "model_type": settings.recipe.model_type,
+        "architecture": settings.recipe.architecture,
+        "warnings": [*notices, *selection.warnings],
+        "train_seconds": round(sum(entry["seconds"] for entry in trainer.history), 3),
+        "history": trainer.history,
+    }
+
+
+def _train(task: Task, selection: Selection, seed: int, job_dir: Path) -> Trainer:
+    train, validation = task.samples(selection.train), task.samples(selection.val)
+    trainer = Trainer(task, train, len(selection.train), seed=seed, checkpoint=job_dir / CHECKPOINT)
+    with (job_dir / PROGRESS).open("w", encoding="utf-8") as stream:
+        # After a resume: the epochs the checkpoint knows of, which may be one less than were reported.
+        _append(stream, trainer.history)
+        for epoch in trainer.epochs(validation):
+            _append(stream, [epoch.as_json()])
+    return trainer
+
+
+def _append(stream: Any, entries: Iterable[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        stream.write(json.dumps(entry) + "\n")
+    stream.flush()
+
+
+def _facts(task: Task, settings: Settings) -> dict[str, Any]:
+    return {
+        "model_type": settings.recipe.model_type,
+        "architecture": settings.recipe.architecture,
+        "classes": list(task.classes),
+    }
+
+
+def _vendor_config(facts: Mapping[str, Any], name: str, settings: Settings, epochs: int) -> dict[str, Any]:
+    """Return the config.json with which the vendor's client loads the model offline."""
+    return {
+        "_pictograph": {
+            "model_type": facts["model_type"],
+            "architecture": facts["architecture"],
+            "class_mapping": {"classes": facts["classes"]},
+            "input_shape": [settings.height, settings.width],
+            "name": name,
+        },
+        "training": {
+            "epochs": epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "image_height": settings.height,
+            "image_width": settings.width,
+        },
+    }

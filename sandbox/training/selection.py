@@ -1,0 +1,147 @@
+"""Which images and classes a training uses, and how they are split; importable without torch."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sandbox.datasets import DataError, LabelledImage, Split, class_names
+from sandbox.training.recipes import Recipe, Settings
+
+MIN_IMAGES = 3  # one each to train, validate and test
+_HELD_OUT_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images of each split with only trained labels left, and what was left out."""
+
+    classes: tuple[str, ...]
+    train: tuple[LabelledImage, ...]
+    val: tuple[LabelledImage, ...]
+    test: tuple[LabelledImage, ...]
+    warnings: tuple[dict[str, Any], ...]
+
+
+def select(images: Sequence[LabelledImage], settings: Settings, seed: int) -> Selection:
+    """Choose classes and splits, deterministically by seed; splits the export gives are kept.
+
+    Raises:
+        DataError: The images cannot train this pipeline type; the message is what a hosted worker would say.
+    """
+    recipe = settings.recipe
+    renamed = [_rename(image, dict(settings.class_overrides)) for image in images]
+    usable, warnings = _usable(renamed, recipe)
+    split = _split(usable, recipe, seed)
+    trained = Counter(label for image in split["train"] for label in _labels(image, recipe))
+    classes = tuple(sorted(trained))
+    _check_classes(classes, recipe)
+    warnings += _untrained(class_names(renamed), _all_labels(usable, recipe), classes)
+    parts = {key: tuple(_only(image, classes, recipe) for image in part) for key, part in split.items()}
+    if recipe.labels == "tags":  # an image of an untrained class has no right answer left
+        parts = {key: tuple(image for image in part if image.tags) for key, part in parts.items()}
+    if not parts["test"]:
+        raise DataError("no test image shows a trained class: give every class at least 3 images")
+    return Selection(classes, parts["train"], parts["val"], parts["test"], tuple(warnings))
+
+
+def _rename(image: LabelledImage, names: Mapping[str, str]) -> LabelledImage:
+    if not names:
+        return image
+    shapes = tuple(replace(shape, name=names.get(shape.name, shape.name)) for shape in image.shapes)
+    return replace(image, shapes=shapes, tags=tuple(dict.fromkeys(names.get(tag, tag) for tag in image.tags)))
+
+
+def _labels(image: LabelledImage, recipe: Recipe) -> tuple[str, ...]:
+    return image.tags if recipe.labels == "tags" else tuple(shape.name for shape in image.shapes)
+
+
+def _all_labels(images: Iterable[LabelledImage], recipe: Recipe) -> frozenset[str]:
+    return frozenset(label for image in images for label in _labels(image, recipe))
+
+
+def _usable(images: Sequence[LabelledImage], recipe: Recipe) -> tuple[list[LabelledImage], list[dict[str, Any]]]:
+    """Return the images to learn from, in the order of their names, whatever order the export has."""
+    if not images:
+        raise DataError("num_samples=0: the export holds no images; check its filters")
+    usable = sorted(images, key=lambda image: image.name)
+    warnings: list[dict[str, Any]] = []
+    if recipe.labels == "tags":
+        usable = [image for image in usable if len(image.tags) == 1]
+        if len(usable) < len(images):
+            count = len(images) - len(usable)
+            message = f"{count} images were left out: classification needs exactly one tag on an image"
+            warnings.append({"code": "images_left_out", "message": message, "count": count})
+    if not _all_labels(usable, recipe):
+        raise DataError(
+            f"num_samples=0: none of the {len(images)} images has {_wanted(recipe)}; label them and export again"
+        )
+    if len(usable) < MIN_IMAGES:
+        raise DataError(f"only {len(usable)} usable images: at least {MIN_IMAGES} are needed to train and evaluate")
+    return usable, warnings
+
+
+def _wanted(recipe: Recipe) -> str:
+    return "exactly one tag" if recipe.labels == "tags" else "an annotated object"
+
+
+def _check_classes(classes: tuple[str, ...], recipe: Recipe) -> None:
+    if recipe.labels == "tags" and len(classes) < 2:
+        raise DataError(
+            f"classification needs at least 2 classes in the training images, found {list(classes)}: tag more classes"
+        )
+    if not classes:
+        raise DataError("num_samples=0: no training image has an annotated object; label more images")
+
+
+def _untrained(every: Iterable[str], labelled: frozenset[str], trained: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the vendor's warning about classes left out of the model, or nothing."""
+    missing = [
+        {"name": name, "reason": "not_in_train_split" if name in labelled else "no_training_data"}
+        for name in every
+        if name not in trained
+    ]
+    if not missing:
+        return []
+    names = ", ".join(entry["name"] for entry in missing)
+    return [{"code": "classes_not_trained", "message": f"not in the model: {names}", "classes": missing}]
+
+
+def _only(image: LabelledImage, classes: Sequence[str], recipe: Recipe) -> LabelledImage:
+    if recipe.labels == "tags":
+        return replace(image, tags=tuple(tag for tag in image.tags if tag in classes))
+    return replace(image, shapes=tuple(shape for shape in image.shapes if shape.name in classes))
+
+
+def _split(images: Sequence[LabelledImage], recipe: Recipe, seed: int) -> dict[Split, list[LabelledImage]]:
+    """Keep given splits; fill an empty test and validation part with a tenth each, at least one image."""
+    parts: dict[Split, list[LabelledImage]] = {"train": [], "val": [], "test": []}
+    for image in images:
+        parts[image.split or "train"].append(image)
+    order = np.random.default_rng(seed).permutation(len(parts["train"]))
+    free = [parts["train"][row] for row in order]
+    count = max(1, round(_HELD_OUT_SHARE * len(images)))
+    for key in ("test", "val"):
+        if not parts[key]:
+            parts[key] = _take(free, count, recipe)
+    parts["train"] = free
+    if not all(parts.values()):
+        empty = next(key for key, part in parts.items() if not part)
+        raise DataError(f"num_samples=0: the {empty!r} split holds no images; give it some or leave the splits out")
+    return {key: sorted(part, key=lambda image: image.name) for key, part in parts.items()}
+
+
+def _take(free: list[LabelledImage], count: int, recipe: Recipe) -> list[LabelledImage]:
+    """Move images out of `free`, taking the last training image of a class only when nothing else is left."""
+    left = Counter(label for image in free for label in set(_labels(image, recipe)))
+    taken: list[LabelledImage] = []
+    for _ in range(min(count, len(free) - 1)):
+        spare = [image for image in free if all(left[label] > 1 for label in _labels(image, recipe))]
+        labelled = [image for image in spare if _labels(image, recipe)]
+        image = (labelled or spare or free)[0]
+        free.remove(image)
+        left.subtract(set(_labels(image, recipe)))
+        taken.append(image)
+    return taken

@@ -1,0 +1,75 @@
+"""The background thread of a server: builds exports and moves real trainings on."""
+
+import logging
+import threading
+import time
+
+from sqlalchemy import func, select
+
+from sandbox.accounts import Account, find_account
+from sandbox.catalog import advance_exports
+from sandbox.core import Sandbox
+from sandbox.store import exports, runs
+from sandbox.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+_BUSY_S = 0.1
+_IDLE_S = 1.0
+
+
+class Worker(threading.Thread):
+    """Works until it is told to stop; an error is logged and tried again, never fatal."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__(name="sandbox-worker", daemon=True)
+        self._sandbox = sandbox
+        self._trainer = Trainer(sandbox)
+        self._stopping = threading.Event()
+        self._last_request_s = time.monotonic()
+
+    def touch(self) -> None:
+        """Note that a request came."""
+        self._last_request_s = time.monotonic()
+
+    def idle_s(self) -> float:
+        """Return seconds since the last request, zero while something trains or an export is built."""
+        if self._trainer.is_busy or self._open_work():
+            return 0.0
+        return time.monotonic() - self._last_request_s
+
+    def run(self) -> None:
+        """Work until stop()."""
+        while not self._stopping.is_set():
+            self._sandbox.wake.clear()
+            pause_s = self._work()
+            self._sandbox.wake.wait(pause_s)
+        self._trainer.stop()
+
+    def stop(self) -> None:
+        """Stop working and wait for the end; children are ended."""
+        self._stopping.set()
+        self._sandbox.wake.set()
+        self.join()
+
+    def _work(self) -> float:
+        try:
+            due_s = advance_exports(self._sandbox, self._accounts())
+            self._trainer.tick()
+        except Exception:
+            logger.exception("the sandbox worker will try again")
+            return _IDLE_S
+        pause_s = _BUSY_S if self._trainer.is_busy else _IDLE_S
+        return pause_s if due_s is None else max(0.005, min(pause_s, due_s))
+
+    def _accounts(self) -> dict[str, Account]:
+        waiting = select(exports.c.account_id).where(exports.c.status.in_(("pending", "processing"))).distinct()
+        with self._sandbox.store.read() as tx:
+            found = [find_account(tx, account_id) for account_id in tx.execute(waiting).scalars().all()]
+        return {account.id: account for account in found if account is not None}
+
+    def _open_work(self) -> bool:
+        with self._sandbox.store.read() as tx:
+            building = select(func.count()).where(exports.c.status.in_(("pending", "processing")))
+            training = select(func.count()).where(runs.c.completed_at.is_(None), runs.c.engine == "real")
+            return bool(tx.execute(building).scalar_one() + tx.execute(training).scalar_one())

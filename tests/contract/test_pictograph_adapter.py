@@ -1,0 +1,453 @@
+"""The Pictograph adapter against the sandbox over real sockets, in every dialect the vendor's API has spoken."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.collection import collect
+from pipeline.errors import (
+    AuthenticationError,
+    ConflictError,
+    DigestMismatchError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProviderError,
+    ProviderUnavailableError,
+    RateLimitError,
+    TransportError,
+    UnexpectedResponseError,
+)
+from pipeline.models import Export, ModelFacts, ModelTask, RunStatus, TrainingRun, TrainPlan, TrainRequest, Unit
+from pipeline.planning import resolve_plan
+from pipeline.provider import ByteStream, ResumePoint
+from providers.http import ClientOptions
+from providers.pictograph import PictographProvider
+from providers.pictograph_profile import pictograph_profile
+from providers.retry import RetryPolicy
+from sandbox.server import SandboxServer
+
+DATASET = "road signs/1"
+PROFILE = pictograph_profile(sandbox=True)
+DIALECTS = {
+    "v1 credits": {"dialect": "v1", "billing": "credits"},
+    "v1 dollars": {"dialect": "v1", "billing": "micro_usd"},
+    "v2": {"dialect": "v2", "billing": "micro_usd"},
+    "both": {"dialect": "both", "billing": "micro_usd"},
+}
+SHORT = {"mode": "looks", "steps": [{"status": "queued", "for_looks": 1},
+         {"status": "running", "for_looks": 2, "epochs": 4}, {"status": "completed"}]}  # fmt: skip
+ENDLESS = {"mode": "manual", "steps": [{"status": "queued"}, {"status": "running"}]}
+OPERATIONS = itertools.count()
+NewAccount = Callable[..., "Account"]
+
+
+class Account:
+    """A sandbox account, an adapter on it, and the shortest ways to an export, a run and a model."""
+
+    def __init__(self, server: SandboxServer, settings: dict[str, Any]) -> None:
+        chosen = {"dialect": "v2", "billing": "micro_usd", "engine": "scripted", "script": SHORT, **settings}
+        self.control = server.new_account(balance=chosen.pop("balance", 10**9), **chosen)
+        self.provider = self.connect(self.control.api_key)
+
+    def connect(self, key: str) -> PictographProvider:
+        """Return an adapter with this key that does not wait long between attempts."""
+        options = ClientOptions(self.control.url, timeout_s=5.0, retry=RetryPolicy(base_s=0.01))
+        return PictographProvider(SecretStr(key), options, PROFILE)
+
+    def plan(self, **request: Any) -> TrainPlan:
+        """Return the plan of a new operation."""
+        asked = TrainRequest(**{"dataset": DATASET, "sandbox": True, "status_filter": None, **request})
+        return resolve_plan(asked, PROFILE, f"operation-{next(OPERATIONS)}")
+
+    def export(self, plan: TrainPlan) -> Export:
+        """Return the plan's export, finished."""
+        export = self.provider.find_or_create_export(plan)
+        while not export.status.is_terminal:
+            time.sleep(0.02)
+            export = self.provider.get_export(export)
+        return export
+
+    def run(self) -> tuple[TrainPlan, Export, TrainingRun]:
+        """Return a new run and what it was made from."""
+        plan = self.plan()
+        export = self.export(plan)
+        return plan, export, self.provider.create_run(plan, export)
+
+    def model(self) -> ModelFacts:
+        """Return the model of a run that was watched to its end."""
+        return self.provider.get_model(self.finish(self.run()[2]))
+
+    def finish(self, run: TrainingRun) -> TrainingRun:
+        """Look until the run has ended."""
+        for _ in range(50):
+            if run.status.is_terminal:
+                return run
+            run = self.provider.get_run(run.handle)
+        raise AssertionError(f"{run} does not end")
+
+    def paths(self, method: str) -> list[str]:
+        """Return the paths that were asked with a method."""
+        return [request["path"] for request in self.control.requests() if request["method"] == method]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    """One sandbox for this file; accounts keep the tests apart."""
+    with SandboxServer(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
+
+
+@pytest.fixture
+def new_account(server: SandboxServer) -> Iterator[NewAccount]:
+    """Give a function that opens an account with the data set."""
+    opened: list[Account] = []
+
+    def make(**settings: Any) -> Account:
+        account = Account(server, settings)
+        account.control.add_dataset(DATASET, count=8)
+        opened.append(account)
+        return account
+
+    yield make
+    for account in opened:
+        account.provider.close()
+
+
+def read(stream: ByteStream) -> bytes:
+    """Return all bytes."""
+    return b"".join(stream.chunks)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_whole_life_in_every_dialect(new_account: NewAccount, dialect: str) -> None:
+    """From account check to weights: one run, one bill, the ledger's charge equal to the sandbox's own bill."""
+    account = new_account(**DIALECTS[dialect])
+    provider, plan = account.provider, account.plan()
+    provider.check_account(plan)
+    export = account.export(plan)
+    assert (export.dataset, export.image_count, export.include_images) == (DATASET, 8, True)
+    with provider.open_export(export) as stream:
+        assert read(stream)[:2] == b"PK"
+    cost = provider.estimate_cost(plan, export)
+    assert cost.sufficient
+    assert cost.total.unit is (Unit.CREDITS if "credits" in dialect else Unit.MICRO_USD)
+    assert cost.source == ("estimate" if dialect.startswith("v1") else "quote")
+    assert provider.find_run(plan) is None
+    created = provider.create_run(plan, export)
+    found = provider.find_run(plan)
+    assert found is not None
+    assert found.handle == created.handle
+    run = account.finish(created)
+    assert (run.status, run.progress, run.epoch) == (RunStatus.COMPLETED, 100.0, 4)
+    model = provider.get_model(run)
+    assert (model.status, model.task, len(model.classes) > 0) == ("ready", ModelTask.OBJECT_DETECTION, True)
+    with provider.open_model(model) as stream:
+        weights = read(stream)
+        assert len(weights) == stream.facts.size_bytes
+        assert stream.facts.digests == {"md5": hashlib.md5(weights, usedforsecurity=False).hexdigest()}
+    settlement, bill = provider.settle(run), account.control.bill()
+    assert settlement is not None
+    assert (settlement.charged.amount, settlement.charged.unit.value) == (bill["net"], bill["unit"])
+    assert (bill["started_runs"], bill["paid_runs"]) == (1, 1)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_names_that_do_not_exist_are_named(new_account: NewAccount, dialect: str) -> None:
+    """Unknown data set, export, run and model are NotFoundError in every dialect; the nearest data set is offered."""
+    account = new_account(**DIALECTS[dialect])
+    provider, missing = account.provider, "99999999-9999-4999-8999-999999999999"
+    with pytest.raises(NotFoundError, match=r"'road sings/1'.*'road signs/1'"):
+        provider.check_account(account.plan(dataset="road sings/1"))
+    with pytest.raises(NotFoundError, match="'nightly'"):
+        provider.find_or_create_export(account.plan(export="nightly"))
+    for call in (provider.training.get, provider.training.cancel, provider.models.get, provider.models.delete):
+        with pytest.raises(NotFoundError):
+            call(missing)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_cancelling_in_every_dialect(new_account: NewAccount, dialect: str) -> None:
+    """A live run is cancelled, a cancelled one is returned as it is, and nothing is charged in the end."""
+    account = new_account(script=ENDLESS, **DIALECTS[dialect])
+    run = account.run()[2]
+    assert account.provider.cancel_run(run.handle).status is RunStatus.CANCELLED
+    assert account.provider.cancel_run(run.handle).status is RunStatus.CANCELLED
+    assert account.control.bill()["net"] == 0
+    settlement = account.provider.settle(run)
+    assert settlement is None or settlement.charged.amount == 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_bulk_cancel_in_every_dialect(new_account: NewAccount, dialect: str) -> None:
+    """Of a live and an ended run, the live one is cancelled and the ended one comes back as not found."""
+    account = new_account(script=ENDLESS, **DIALECTS[dialect])
+    live, ended = account.run()[2].handle, account.run()[2].handle
+    account.provider.cancel_run(ended)
+    result = account.provider.training.bulk_cancel((live.run_id, ended.run_id))
+    assert (result.succeeded, result.not_found) == ((live.run_id,), (ended.run_id,))
+    assert account.provider.get_run(live).status is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_paging_reads_everything(new_account: NewAccount, dialect: str) -> None:
+    """Five runs in pages of two are five runs, and several are looked at with one request."""
+    account = new_account(script=ENDLESS, **DIALECTS[dialect])
+    plan = account.plan()
+    export = account.export(plan)
+    runs = [account.provider.create_run(account.plan(), export).handle for _ in range(5)]
+    listed = [run.handle for run in account.provider.training.iter(dataset=DATASET, page_size=2)]
+    assert sorted(handle.run_id for handle in listed) == sorted(handle.run_id for handle in runs)
+    before = len(account.control.requests())
+    assert tuple(run.handle for run in account.provider.get_runs(tuple(runs))) == tuple(runs)
+    assert len(account.control.requests()) == before + 1
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("action", ["reset", "close", "status"])
+def test_a_lost_answer_to_create_pays_once(new_account: NewAccount, dialect: str, action: str) -> None:
+    """The run was made and its answer lost: the repeated request carries the same key and gives the same run."""
+    account = new_account(script=ENDLESS, **DIALECTS[dialect])
+    plan = account.plan()
+    export = account.export(plan)
+    account.control.fault(action, method="POST", path=r"/training/$", stage="after", status=502)
+    run = account.provider.create_run(plan, export)
+    assert account.paths("POST").count("/api/v1/developer/training/") == 2
+    assert account.control.bill()["started_runs"] == 1
+    assert account.provider.get_run(run.handle).handle == run.handle
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+def test_a_create_without_any_answer_is_unknown_and_can_be_found(new_account: NewAccount, stage: str) -> None:
+    """When every attempt loses its answer the error says so, and looking by name tells whether the run exists."""
+    account = new_account(script=ENDLESS)
+    plan = account.plan()
+    export = account.export(plan)
+    account.control.fault("reset", method="POST", path=r"/training/$", stage=stage, times=None)
+    with pytest.raises(TransportError) as caught:
+        account.provider.create_run(plan, export)
+    assert caught.value.context.outcome_unknown
+    assert (account.provider.find_run(plan) is not None) == (stage == "after")
+    assert account.control.bill()["started_runs"] == (1 if stage == "after" else 0)
+
+
+def test_an_export_whose_answer_was_lost_is_taken(new_account: NewAccount) -> None:
+    """A rerun of the same operation takes the export the first attempt made, and does not make another."""
+    account = new_account()
+    plan = account.plan()
+    account.control.fault("reset", method="POST", path=r"/exports/$", stage="after", times=4)
+    with pytest.raises(TransportError):
+        account.provider.find_or_create_export(plan)
+    export = account.connect(account.control.api_key).find_or_create_export(plan)
+    assert export.name == plan.export_name
+    assert len(account.provider.exports.list(dataset=DATASET)) == 1
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_empty_account_cannot_train(new_account: NewAccount, dialect: str) -> None:
+    """Without money the estimate says insufficient and the create says what is missing, in the account's unit."""
+    account = new_account(**DIALECTS[dialect], balance=1)
+    plan = account.plan()
+    export = account.export(plan)
+    assert not account.provider.estimate_cost(plan, export).sufficient
+    with pytest.raises(
+        InsufficientCreditsError, match=r"remaining 1 credits" if "credits" in dialect else r"remaining \$0"
+    ):
+        account.provider.create_run(plan, export)
+    assert account.control.bill()["started_runs"] == 0
+
+
+def test_what_the_server_refuses(new_account: NewAccount) -> None:
+    """Role, cold storage, unfinished export and unknown values each become their own error."""
+    account = new_account(export_pending_s=30)
+    account.control.add_dataset("cold", count=5, cold=True)
+    with pytest.raises(ConflictError):
+        account.provider.find_or_create_export(account.plan(dataset="cold"))
+    plan = account.plan()
+    export = account.provider.find_or_create_export(plan)
+    with pytest.raises(ConflictError), account.provider.open_export(export):
+        pass
+    with pytest.raises(InvalidRequestError, match="completed"):
+        account.provider.create_run(plan, export)
+    with pytest.raises(InvalidRequestError):
+        account.provider.credits.estimate("training_nothing", quantity=1)
+    account.control.configure(role="viewer")
+    with pytest.raises(PermissionDeniedError):
+        account.provider.find_or_create_export(account.plan())
+
+
+def test_a_wrong_key_is_refused_and_shown_nowhere(new_account: NewAccount) -> None:
+    """401 is AuthenticationError, and the key is in no part of the exception's chain."""
+    canary = "pk_live_wrong_canary"
+    account = new_account()
+    with pytest.raises(AuthenticationError) as caught:
+        account.connect(canary).check_account(account.plan())
+    assert canary not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+
+@pytest.mark.parametrize("fault", [
+    {"action": "status", "status": 503}, {"action": "status", "status": 429, "retry_after": "0"},
+    {"action": "status", "status": 500}, {"action": "reset"}, {"action": "close"},
+])  # fmt: skip
+def test_one_failure_of_a_look_is_not_noticed(new_account: NewAccount, fault: dict[str, Any]) -> None:
+    """A look survives passing trouble of every kind."""
+    account = new_account(script=ENDLESS)
+    run = account.run()[2]
+    account.control.fault(**fault, method="GET", path=r"/training/.", times=2)
+    assert account.provider.get_run(run.handle).handle == run.handle
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"action": "status", "status": 503}, ProviderUnavailableError),
+        ({"action": "status", "status": 429, "retry_after": "3600"}, RateLimitError),
+        ({"action": "status", "status": 404}, NotFoundError),
+        ({"action": "body"}, UnexpectedResponseError),
+        ({"action": "reset"}, TransportError),
+    ],
+)
+def test_lasting_trouble_of_a_look_is_told_apart(
+    new_account: NewAccount, fault: dict[str, Any], error: type[ProviderError]
+) -> None:
+    """What does not pass within four attempts comes out as its own error; a long Retry-After is carried along."""
+    account = new_account(script=ENDLESS)
+    run = account.run()[2]
+    account.control.fault(**fault, method="GET", path=r"/training/.", times=None)
+    with pytest.raises(error) as caught:
+        account.provider.get_run(run.handle)
+    assert caught.value.context.retry_after_s == (3600 if error is RateLimitError else None)
+
+
+def test_an_unknown_status_is_no_end(new_account: NewAccount) -> None:
+    """A word of tomorrow is shown and waited through."""
+    account = new_account(script={"mode": "looks", "steps": [{"status": "hibernating", "for_looks": 2},
+                                                             {"status": "completed"}]})  # fmt: skip
+    run = account.provider.get_run(account.run()[2].handle)
+    assert (run.status, run.provider_status) == (RunStatus.UNKNOWN, "hibernating")
+    assert account.finish(run).status is RunStatus.COMPLETED
+
+
+def test_a_failed_run_tells_why(new_account: NewAccount) -> None:
+    """The provider's reason is kept."""
+    steps = [{"status": "running", "for_looks": 1}, {"status": "failed", "error_message": "CUDA out of memory"}]
+    account = new_account(script={"mode": "looks", "steps": steps})
+    run = account.finish(account.run()[2])
+    assert run.status is RunStatus.FAILED
+    assert "CUDA out of memory" in (run.error_message or "")
+
+
+@pytest.mark.parametrize(
+    ("headers", "source"),
+    [("goog", "x-goog-hash"), ("content-md5", "Content-MD5"), ("etag-md5", "ETag"), ("none", None)],
+)
+def test_every_way_to_announce_a_digest(new_account: NewAccount, headers: str, source: str | None) -> None:
+    """Whichever header carries it, the announced digest is that of the bytes; without one none is invented."""
+    account = new_account(hash_headers=headers)
+    with account.provider.open_model(account.model()) as stream:
+        content = read(stream)
+        assert stream.facts.digest_source == source
+        assert all(
+            digest == hashlib.new(algorithm, content).hexdigest() for algorithm, digest in stream.facts.digests.items()
+        )
+
+
+class Hasty:
+    """Time for the collector: nothing is waited for."""
+
+    def monotonic(self) -> float:
+        """Return the real clock's time."""
+        return time.monotonic()
+
+    def sleep(self, _: float, /) -> None:
+        """Do not wait."""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"action": "reset", "after_bytes": 400},
+        {"action": "close", "after_bytes": 400},
+        {"action": "truncate", "after_bytes": 400},
+        {"action": "status", "status": 503},
+        {"action": "status", "status": 403},
+    ],
+)
+def test_a_broken_transfer_is_resumed(new_account: NewAccount, tmp_path: Path, fault: dict[str, Any]) -> None:
+    """After a break the rest comes from a newly minted address; the collected file has the announced digest."""
+    account = new_account()
+    model = account.model()
+    account.control.fault(**fault, path=r"^/storage/.*onnx")
+    collected = collect(
+        lambda resume: account.provider.open_model(model, resume), tmp_path / "m.onnx", max_bytes=10**7, clock=Hasty()
+    )
+    assert collected.resumed == 1
+    assert collected.verified_by == ("size", "md5 (x-goog-hash)")
+    minted = [path for path in account.paths("GET") if path.endswith("/download") and "/models/" in path]
+    assert len(minted) == 2
+
+
+@pytest.mark.parametrize("fault", [{"action": "ignore_range"}, {"action": "headers", "headers": {"ETag": '"changed"'}}])
+def test_a_storage_that_cannot_resume_starts_over(new_account: NewAccount, fault: dict[str, Any]) -> None:
+    """An ignored Range or another version's part begins again at byte 0 and gives the whole file."""
+    account = new_account()
+    model = account.model()
+    with account.provider.open_model(model) as stream:
+        content, etag = read(stream), stream.facts.etag
+    account.control.fault(**fault, path=r"^/storage/.*onnx")
+    with account.provider.open_model(model, ResumePoint(100, etag)) as stream:
+        assert (stream.facts.offset, read(stream)) == (0, content)
+
+
+def test_the_rest_of_a_file_is_the_rest(new_account: NewAccount) -> None:
+    """Resuming at an offset gives exactly the bytes from there on, and still announces the whole size."""
+    account = new_account()
+    model = account.model()
+    with account.provider.open_model(model) as stream:
+        content, etag = read(stream), stream.facts.etag
+    with account.provider.open_model(model, ResumePoint(100, etag)) as stream:
+        assert (stream.facts.offset, stream.facts.size_bytes, read(stream)) == (100, len(content), content[100:])
+
+
+def test_a_flipped_bit_is_found(new_account: NewAccount, tmp_path: Path) -> None:
+    """Bytes other than the announced ones are refused, however often they come."""
+    account = new_account()
+    model = account.model()
+    account.control.fault("bitflip", path=r"^/storage/.*onnx", times=None)
+    with pytest.raises(DigestMismatchError):
+        collect(
+            lambda resume: account.provider.open_model(model, resume), tmp_path / "m", max_bytes=10**7, clock=Hasty()
+        )
+
+
+def test_the_storage_never_sees_the_key(new_account: NewAccount) -> None:
+    """Signed addresses are read without the key, and API calls are made with it."""
+    account = new_account()
+    with account.provider.open_model(account.model()) as stream:
+        read(stream)
+    for request in account.control.requests():
+        names = {name.lower() for name in request["headers"]}
+        assert ("x-api-key" in names) != request["path"].startswith("/storage/"), request["path"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_models_are_listed_and_deleted(new_account: NewAccount, dialect: str) -> None:
+    """A model shows in lists under its name and type, and once deleted it cannot be opened."""
+    account = new_account(**DIALECTS[dialect])
+    model = account.model()
+    models = account.provider.models
+    assert [row.id for row in models.iter(model_type="object_detection")] == [model.model_id]
+    assert models.list(status="ready")[0].name == model.name
+    models.delete(model.model_id)
+    with pytest.raises((NotFoundError, ConflictError)), account.provider.open_model(model):
+        pass

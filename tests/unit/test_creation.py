@@ -1,0 +1,82 @@
+"""Creation: found or created, once, whatever happens to the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.creation import LOOKUPS, create_once
+from pipeline.errors import (
+    ErrorContext,
+    InsufficientCreditsError,
+    ProviderError,
+    ProviderUnavailableError,
+    TransportError,
+    is_retryable,
+)
+from tests.unit.conftest import FakeClock, FakeProvider, Script, make_export, make_plan, make_run
+
+LOST = TransportError("connection reset", ErrorContext("training.create", outcome_unknown=True))
+DOWN = ProviderUnavailableError("503")
+
+
+def _create(provider: FakeProvider, clock: FakeClock) -> object:
+    return create_once(provider, make_plan(), make_export(), clock)  # type: ignore[arg-type]
+
+
+def test_a_run_that_exists_is_taken_over(clock: FakeClock) -> None:
+    """Nothing is created when the operation already has its run."""
+    provider = FakeProvider(find_run=Script(make_run()))
+    assert _create(provider, clock) == make_run(adopted=True)
+
+
+def test_a_new_run_is_created_once(clock: FakeClock) -> None:
+    """The look-up comes first, then exactly one create."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(make_run()))
+    assert _create(provider, clock) == make_run(adopted=False)
+    assert (provider.calls("find_run"), provider.calls("create_run")) == (1, 1)
+
+
+def test_nothing_is_created_while_the_look_up_fails(clock: FakeClock) -> None:
+    """Not knowing whether a run exists is no permission to start one."""
+    provider = FakeProvider(find_run=Script(DOWN))
+    with pytest.raises(ProviderUnavailableError):
+        _create(provider, clock)
+
+
+def test_a_lost_reply_is_recovered_by_looking(clock: FakeClock) -> None:
+    """The run that was made after all is adopted, not made again."""
+    provider = FakeProvider(find_run=Script(None, DOWN, None, make_run()), create_run=Script(LOST))
+    assert _create(provider, clock) == make_run(adopted=True)
+    assert provider.calls("create_run") == 1
+
+
+def test_a_lost_request_ends_as_unknown_and_is_never_sent_again(clock: FakeClock) -> None:
+    """After the look-ups the outcome is reported as unknown; create was called exactly once."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(LOST))
+    with pytest.raises(TransportError, match="not in the provider's list") as caught:
+        _create(provider, clock)
+    assert caught.value.context.outcome_unknown
+    assert make_plan().run_name in str(caught.value)
+    assert (provider.calls("find_run"), provider.calls("create_run")) == (1 + LOOKUPS, 1)
+    assert clock.slept == [2.0, 4.0, 8.0]
+    assert is_retryable(caught.value), "a rerun is what finds out"
+
+
+def test_look_ups_that_all_fail_are_not_called_an_empty_list(clock: FakeClock) -> None:
+    """The message does not claim to have seen a list it never saw."""
+    provider = FakeProvider(find_run=Script(None, DOWN), create_run=Script(LOST))
+    with pytest.raises(TransportError, match="could not be looked up") as caught:
+        _create(provider, clock)
+    assert caught.value.context.outcome_unknown
+
+
+@pytest.mark.parametrize(
+    "refusal", [InsufficientCreditsError("402"), ProviderUnavailableError("503 before the effect")]
+)
+def test_a_plain_refusal_is_passed_on(refusal: ProviderError, clock: FakeClock) -> None:
+    """A refusal without doubt needs no search."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(refusal))
+    with pytest.raises(type(refusal)):
+        _create(provider, clock)
+    assert provider.calls("find_run") == 1
+    assert clock.slept == []

@@ -1,0 +1,155 @@
+"""Who may import whom: the imports are read from the source, nothing is executed."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OURS: dict[str, frozenset[str]] = {
+    "flows": frozenset({"flows", "tasks", "pipeline"}),
+    "tasks": frozenset({"tasks", "pipeline", "providers"}),
+    "pipeline": frozenset({"pipeline"}),
+    "providers": frozenset({"providers", "pipeline"}),
+    "sandbox": frozenset({"sandbox"}),
+    "deployments": frozenset({"deployments", "flows", "tasks", "pipeline"}),
+}
+"""Each package and what it may import of ours."""
+
+RESERVED: dict[str, frozenset[str]] = {
+    "prefect": frozenset({"flows", "tasks", "deployments"}),
+    "httpx": frozenset({"providers", "sandbox"}),
+    "fastapi": frozenset({"sandbox"}),
+    "uvicorn": frozenset({"sandbox"}),
+    "sqlalchemy": frozenset({"sandbox"}),
+    "torch": frozenset({"sandbox"}),
+    "pycocotools": frozenset({"sandbox"}),
+    "onnxruntime": frozenset({"pipeline", "sandbox"}),
+    "pictograph": frozenset(),
+}
+"""Foreign packages that belong to certain packages of ours; the vendor's client belongs to the tests alone."""
+
+LAZY: dict[str, frozenset[str]] = {"providers/connect.py": frozenset({"sandbox"})}
+"""What a single file may import against the rule, inside a function only."""
+
+
+@dataclass(frozen=True)
+class _Import:
+    """One import in one file."""
+
+    top: str
+    line: int
+    lazy: bool
+
+
+def _modules_of(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        return [node.module or ""]
+    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if called in {"import_module", "__import__"}:
+            return [str(node.args[0].value)]
+    return []
+
+
+def _imports(node: ast.AST, lazy: bool = False) -> Iterator[_Import]:
+    for child in ast.iter_child_nodes(node):
+        for module in _modules_of(child):
+            yield _Import(module.partition(".")[0], getattr(child, "lineno", 0), lazy)
+        yield from _imports(child, lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def _judge(package: str, file: str, found: _Import) -> str | None:
+    forbidden = (found.top in OURS and found.top not in OURS[package]) or (
+        found.top in RESERVED and package not in RESERVED[found.top]
+    )
+    if not forbidden or (found.lazy and found.top in LAZY.get(file, ())):
+        return None
+    return f"{file}:{found.line} imports {found.top}"
+
+
+def violations(root: Path) -> list[str]:
+    """Return every import under ``root`` that the tables forbid, as ``file:line imports package``."""
+    faults = []
+    for package in OURS:
+        for path in sorted((root / package).rglob("*.py")):
+            file = path.relative_to(root).as_posix()
+            tree = ast.parse(path.read_text(encoding="utf-8"), file)
+            faults += [fault for found in _imports(tree) if (fault := _judge(package, file, found))]
+    return faults
+
+
+def _write(root: Path, file: str, source: str) -> None:
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    (root / file).write_text(source, encoding="utf-8")
+
+
+def test_every_import_points_the_right_way() -> None:
+    """``flows -> tasks -> {pipeline, providers}``, ``providers -> pipeline``, and the engine stays outside the core."""
+    assert violations(ROOT) == []
+
+
+def test_every_package_is_under_the_rule() -> None:
+    """What is shipped is what is checked, and none of it is empty."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        shipped = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    assert {name.partition(".")[0] for name in shipped} == set(OURS)
+    assert [package for package in OURS if not list((ROOT / package).rglob("*.py"))] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "imported"),
+    [
+        ("pipeline/a.py", "import prefect", "prefect"),
+        ("pipeline/a.py", "import prefect.states as s", "prefect"),
+        ("pipeline/a.py", "from httpx import Client", "httpx"),
+        ("pipeline/a.py", "def f():\n    import providers.http", "providers"),
+        ("pipeline/a.py", "if TYPE_CHECKING:\n    from tasks import x", "tasks"),
+        ("pipeline/deep/a.py", "try:\n    import sandbox\nexcept ImportError:\n    pass", "sandbox"),
+        ("pipeline/a.py", "import importlib\nimportlib.import_module('prefect.flows')", "prefect"),
+        ("providers/a.py", "from prefect import task", "prefect"),
+        ("providers/a.py", "def f():\n    import sandbox", "sandbox"),
+        ("providers/connect.py", "import sandbox", "sandbox"),
+        ("providers/connect.py", "class A:\n    from sandbox import server", "sandbox"),
+        ("providers/connect.py", "def f():\n    import tasks", "tasks"),
+        ("sandbox/a.py", "from pipeline.models import Money", "pipeline"),
+        ("sandbox/api/a.py", "import providers", "providers"),
+        ("flows/a.py", "from providers import connect", "providers"),
+        ("flows/a.py", "import os, sandbox", "sandbox"),
+        ("tasks/a.py", "import flows", "flows"),
+        ("deployments/a.py", "import providers", "providers"),
+        ("providers/a.py", "import pictograph", "pictograph"),
+    ],
+)
+def test_the_checker_sees_a_wrong_import(file: str, source: str, imported: str, tmp_path: Path) -> None:
+    """However it is written and wherever it hides."""
+    _write(tmp_path, file, source)
+    assert [fault.partition(":")[0] for fault in violations(tmp_path)] == [file]
+    assert violations(tmp_path)[0].endswith(f" imports {imported}")
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("flows/a.py", "import prefect\nfrom tasks import a\nfrom pipeline.models import b"),
+        ("tasks/a.py", "import prefect\nfrom providers.connect import a"),
+        ("providers/a.py", "import httpx\nfrom pipeline import a\nfrom . import b"),
+        ("providers/connect.py", "def f():\n    from sandbox import server"),
+        ("providers/connect.py", "class A:\n    def f(self):\n        import sandbox.server"),
+        ("pipeline/a.py", "import json\nimport prefectural\nfrom pipeline.errors import b\nx = 'import prefect'"),
+        ("sandbox/a.py", "import fastapi\nfrom sandbox.api import a"),
+        ("bench/a.py", "import prefect, sandbox, providers"),
+    ],
+)
+def test_the_checker_lets_right_imports_pass(file: str, source: str, tmp_path: Path) -> None:
+    """What the tables allow is not reported."""
+    _write(tmp_path, file, source)
+    assert violations(tmp_path) == []

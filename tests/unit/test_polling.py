@@ -1,0 +1,308 @@
+"""Waiting: what ends it, what does not, when to look again, what is kept of what was seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pipeline.errors import (
+    AuthenticationError,
+    ConflictError,
+    ErrorContext,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    PipelineError,
+    ProviderUnavailableError,
+    RateLimitError,
+    TrainingCancelledError,
+    TrainingFailedError,
+    TrainingLostError,
+    TrainingTimedOutError,
+    TransportError,
+    UnexpectedResponseError,
+)
+from pipeline.models import CurvePoint, PollPolicy, RunStatus, TrainingRun, WatchedRun
+from pipeline.polling import Look, WatchLog, forecast_run, next_wait_s, observe, require_success, watch_run
+from tests.unit.conftest import POLICY, FakeClock, Script, make_run
+
+DONE = make_run(RunStatus.COMPLETED)
+RUNNING = make_run(RunStatus.RUNNING)
+
+
+def _watch(clock: FakeClock, *steps: Any, policy: PollPolicy = POLICY) -> WatchedRun:
+    return watch_run(Script(*steps), policy, clock, lambda look, log: None)
+
+
+def _policy(**changes: Any) -> PollPolicy:
+    return POLICY.model_copy(update=changes)
+
+
+@pytest.mark.parametrize("status", [status for status in RunStatus if status.is_terminal])
+def test_every_end_ends_the_watching_at_once(status: RunStatus, clock: FakeClock) -> None:
+    """The first look comes without waiting, and none follows the last one."""
+    watched = _watch(clock, make_run(status))
+    assert (watched.run.status, watched.looks, clock.slept) == (status, 1, [])
+
+
+@pytest.mark.parametrize("status", [status for status in RunStatus if not status.is_terminal])
+def test_no_other_word_ends_it(status: RunStatus, clock: FakeClock) -> None:
+    """Queued, running and words we do not know are looked at again."""
+    watched = _watch(clock, *[make_run(status)] * 3, DONE)
+    assert (watched.run.status, watched.looks) == (RunStatus.COMPLETED, 4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("timeout"),
+        ProviderUnavailableError("503"),
+        RateLimitError("429"),
+        NotFoundError("404"),
+        ConflictError("409"),
+        InvalidRequestError("400"),
+        UnexpectedResponseError("not JSON"),
+        AuthenticationError("401"),
+        PermissionDeniedError("403"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_failed_look_says_nothing_about_the_job(error: Exception, times: int, clock: FakeClock) -> None:
+    """Whatever the look failed with, the next one finds the run completed."""
+    watched = _watch(clock, RUNNING, *[error] * times, DONE)
+    assert (watched.run.status, watched.looks, watched.failed_looks) == (RunStatus.COMPLETED, 2, times)
+
+
+def test_a_bug_is_not_a_failed_look(clock: FakeClock) -> None:
+    """Errors that are not the provider's come through."""
+    with pytest.raises(ZeroDivisionError):
+        _watch(clock, RUNNING, ZeroDivisionError())
+
+
+def test_a_run_not_yet_visible_is_waited_for(clock: FakeClock) -> None:
+    """Right after the create a 404 means "not yet": 40 seconds of it are borne."""
+    policy = _policy(interval_s=10, fixed=True)
+    assert _watch(clock, *[NotFoundError("404")] * 4, DONE, policy=policy).failed_looks == 4
+
+
+def test_a_run_missing_beyond_the_grace_is_lost(clock: FakeClock) -> None:
+    """Nobody waits two hours for a run that is gone; the last answer's facts are kept."""
+    gone = NotFoundError("no such run", ErrorContext(status_code=404, request_id="q9"))
+    with pytest.raises(TrainingLostError, match="no such run") as caught:
+        _watch(clock, RUNNING, gone)
+    assert caught.value.context.request_id == "q9"
+    assert 60 < clock.now - 1000 < 200
+
+
+def test_the_grace_begins_with_the_first_404(clock: FakeClock) -> None:
+    """After a long wait, or an outage, one 404 alone is borne like any other."""
+    far_apart = _policy(interval_s=300, fixed=True)
+    assert _watch(clock, RUNNING, NotFoundError("404"), DONE, policy=far_apart).run == DONE
+    outage = [ProviderUnavailableError("503")] * 8
+    assert _watch(clock, RUNNING, *outage, NotFoundError("404"), DONE).run == DONE
+
+
+def test_a_look_that_succeeds_renews_the_grace(clock: FakeClock) -> None:
+    """A list that flickers is not a lost run."""
+    steps: list[Any] = [RUNNING, NotFoundError("404")] * 30
+    assert _watch(clock, *steps, DONE, policy=_policy(interval_s=10, fixed=True)).failed_looks == 30
+
+
+@pytest.mark.parametrize("kind", [AuthenticationError, PermissionDeniedError])
+def test_a_refused_key_is_reported_after_three_looks(kind: type[PipelineError], clock: FakeClock) -> None:
+    """A person has to act; waiting on changes nothing."""
+    looks: list[Look[TrainingRun]] = []
+    get = Script(RUNNING, kind("refused"))
+    with pytest.raises(kind):
+        watch_run(get, POLICY, clock, lambda look, _: looks.append(look))
+    assert get.calls == 4
+
+
+def test_refusals_must_come_in_a_row(clock: FakeClock) -> None:
+    """A look that was answered, or failed otherwise, starts the count anew."""
+    refused = AuthenticationError("401")
+    other = ProviderUnavailableError("503")
+    assert _watch(clock, refused, refused, RUNNING, refused, refused, other, refused, refused, DONE).run == DONE
+
+
+def test_terminal_is_checked_before_the_deadline(clock: FakeClock) -> None:
+    """A run that has ended when the deadline comes has ended, not timed out."""
+    watched = _watch(clock, RUNNING, DONE, policy=_policy(deadline_s=5, interval_s=60))
+    assert (watched.run, clock.slept) == (DONE, [5])
+
+
+def test_the_last_sleep_is_cut_to_the_deadline(clock: FakeClock) -> None:
+    """The last look comes exactly at the deadline, and then it is over."""
+    watched = _watch(clock, RUNNING, policy=_policy(deadline_s=12, interval_s=5, fixed=True))
+    assert clock.slept == [5, 5, 2]
+    assert (watched.run.status, watched.looks, watched.watched_s) == (RunStatus.RUNNING, 4, 12)
+
+
+def test_a_deadline_without_a_single_look_is_an_error(clock: FakeClock) -> None:
+    """There is no observation to hand over."""
+    with pytest.raises(TrainingTimedOutError):
+        _watch(clock, ProviderUnavailableError("503"), policy=_policy(deadline_s=30))
+
+
+def test_blindness_is_limited(clock: FakeClock) -> None:
+    """After so long without one look a person decides; the run is handed over as last seen."""
+    watched = _watch(clock, RUNNING, ProviderUnavailableError("503"), policy=_policy(max_blind_s=600))
+    assert watched.run == RUNNING
+    assert 600 < clock.now - 1000 < 700
+    with pytest.raises(TrainingTimedOutError, match="not one successful look"):
+        _watch(clock, ProviderUnavailableError("503"), policy=_policy(max_blind_s=600))
+
+
+@pytest.mark.parametrize(
+    ("remaining_s", "wait_s"),
+    [(None, 5), (0, 2), (1, 2), (4, 2), (30, 15), (120, 60), (1e9, 60), (math.inf, 60), (-5, 2), (math.nan, 2)],
+)
+def test_the_next_look_comes_after_half_the_rest(remaining_s: float | None, wait_s: float) -> None:
+    """Between floor and ceiling; the interval where there is no forecast; nonsense forecasts give legal waits."""
+    assert next_wait_s(POLICY, remaining_s) == wait_s
+
+
+@pytest.mark.parametrize("remaining_s", [None, 0.0, 1000.0])
+def test_a_fixed_interval_ignores_forecasts(remaining_s: float | None) -> None:
+    """Who asks for every five seconds gets every five seconds."""
+    assert next_wait_s(_policy(fixed=True), remaining_s) == 5
+
+
+def test_forecasts_count_only_while_running(clock: FakeClock) -> None:
+    """The estimate of a queued run says nothing about the queue."""
+    assert forecast_run(make_run(RunStatus.QUEUED, eta_s=100)) is None
+    _watch(clock, make_run(RunStatus.QUEUED, eta_s=100), make_run(RunStatus.RUNNING, eta_s=100), DONE)
+    assert clock.slept == [5, 50]
+
+
+def test_failed_looks_back_off_up_to_the_ceiling(clock: FakeClock) -> None:
+    """A provider in trouble is asked less and less often, then steadily."""
+    _watch(clock, *[ProviderUnavailableError("503")] * 6, DONE)
+    assert clock.slept == [5, 10, 20, 40, 60, 60]
+
+
+def test_a_successful_look_ends_the_backing_off(clock: FakeClock) -> None:
+    """The next failure starts small again."""
+    down = ProviderUnavailableError("503")
+    _watch(clock, down, down, RUNNING, down, DONE)
+    assert clock.slept == [5, 10, 5, 5]
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_servers_own_delay_is_respected(fixed: bool, clock: FakeClock) -> None:
+    """Never earlier than Retry-After says, even with a fixed interval; a shorter one changes nothing."""
+    slow = RateLimitError("429", ErrorContext(retry_after_s=90))
+    quick = RateLimitError("429", ErrorContext(retry_after_s=1))
+    _watch(clock, slow, RUNNING, quick, DONE, policy=_policy(fixed=fixed))
+    assert clock.slept == [90, 5, 5]
+
+
+def test_the_servers_delay_does_not_outlast_the_deadline(clock: FakeClock) -> None:
+    """The last look still comes at the deadline."""
+    slow = RateLimitError("429", ErrorContext(retry_after_s=86_400))
+    watched = _watch(clock, RUNNING, slow, DONE, policy=_policy(deadline_s=100))
+    assert (watched.run, clock.now) == (DONE, 1100)
+
+
+def test_every_look_is_shown_before_its_wait(clock: FakeClock) -> None:
+    """Who watches sees each look with its time, its reason and the seconds to the next one."""
+    error = ProviderUnavailableError("503")
+    looks = list(observe(Script(RUNNING, error, DONE), POLICY, clock))
+    assert looks == [Look(RUNNING, None, 0, 5), Look(None, error, 5, 5), Look(DONE, None, 10, 0)]
+
+
+def _log(*seen: tuple[float, TrainingRun | None]) -> WatchLog:
+    log = WatchLog()
+    for elapsed_s, run in seen:
+        log.add(Look(run, None if run else ProviderUnavailableError("503"), elapsed_s, 1.0))
+    return log
+
+
+def _epochs(times_s: Sequence[float]) -> list[tuple[float, TrainingRun]]:
+    return [(at_s, make_run(epoch=number, progress=float(number))) for number, at_s in enumerate(times_s)]
+
+
+def test_a_stall_is_told_by_the_runs_own_pace() -> None:
+    """Five median epochs without progress are a stall; before that nothing is said."""
+    paced = _epochs([0, 10, 20, 30])
+    last = paced[-1][1]
+    assert _log(*paced, (79.0, last)).stalled_s is None
+    assert _log(*paced, (81.0, last)).stalled_s == 51
+
+
+def test_an_epoch_lasts_from_its_start() -> None:
+    """Percent that move inside an epoch do not make it look shorter."""
+    seen = [(at_s, make_run(epoch=at_s // 100, progress=at_s / 10)) for at_s in range(0, 410, 10)]
+    log = _log(*seen)
+    assert log.stalled_s is None
+    assert _log(*seen, (890.0, seen[-1][1])).stalled_s is None
+    assert _log(*seen, (910.0, seen[-1][1])).stalled_s == 510
+
+
+def test_blindness_is_not_a_stall() -> None:
+    """While no look succeeds nothing is known about progress."""
+    assert _log(*_epochs([0, 10, 20, 30]), (500.0, None)).stalled_s is None
+
+
+def test_no_stall_is_claimed_without_a_pace_or_after_the_end() -> None:
+    """Two epochs are no pace; queued and ended runs do not stall."""
+    assert _log(*_epochs([0, 10]), (900.0, _epochs([0, 10])[-1][1])).stalled_s is None
+    assert _log(*_epochs([0, 10, 20, 30]), (900.0, DONE)).stalled_s is None
+    assert _log().stalled_s is None
+
+
+def test_the_curve_is_gathered_from_single_looks() -> None:
+    """Each look's loss is kept under its epoch, in order, once."""
+    seen = [(float(n), make_run(epoch=n, metrics={"loss": 1 / n})) for n in (1, 2, 2, 4)]
+    assert _log(*seen).result().curve == (
+        CurvePoint(epoch=1, loss=1.0),
+        CurvePoint(epoch=2, loss=0.5),
+        CurvePoint(epoch=4, loss=0.25),
+    )
+
+
+def test_the_curve_is_gathered_from_a_history() -> None:
+    """A history fills the epochs nobody looked at; what it cannot mean is left out."""
+    history: list[Any] = [
+        {"epoch": 2, "loss": 0.5},
+        {"epoch": 1, "loss": 1},
+        {"epoch": 0, "loss": 9},
+        {"epoch": 3},
+        {"epoch": "4", "loss": 1},
+        {"epoch": 5, "loss": "low"},
+        {"epoch": 6, "loss": float("nan")},
+        {"epoch": 7, "loss": float("inf")},
+        "row",
+    ]
+    curve = _log((0.0, make_run(metrics={"history": history}))).result().curve
+    assert curve == (CurvePoint(epoch=1, loss=1.0), CurvePoint(epoch=2, loss=0.5))
+
+
+@pytest.mark.parametrize("metrics", [{}, {"history": None}, {"history": "soon"}, {"loss": None}])
+def test_no_figures_give_no_curve(metrics: dict[str, Any]) -> None:
+    """Providers without figures are watched all the same."""
+    assert _log((0.0, make_run(epoch=1, metrics=metrics))).result().curve == ()
+
+
+def test_a_log_without_a_look_has_no_result() -> None:
+    """There is nothing to hand over."""
+    with pytest.raises(TrainingLostError):
+        _log((1.0, None)).result()
+
+
+def test_success_is_required_by_name() -> None:
+    """Only a completed run goes on; every other end is its own error with the run's id."""
+    assert require_success(WatchedRun(run=DONE)).run == DONE
+    for run, kind, text in (
+        (make_run(RunStatus.FAILED, error_message="CUDA out of memory"), TrainingFailedError, "CUDA out of memory"),
+        (make_run(RunStatus.FAILED), TrainingFailedError, "no reason given"),
+        (make_run(RunStatus.CANCELLED), TrainingCancelledError, "cancelled at the provider"),
+        (make_run(RunStatus.UNKNOWN, provider_status="paused"), TrainingTimedOutError, "still 'paused'"),
+    ):
+        with pytest.raises(kind, match=text) as caught:
+            require_success(WatchedRun(run=run))
+        assert caught.value.context.run_id == "r1"

@@ -1,0 +1,70 @@
+"""Money: the cap, the balance, the cost so far."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline import models
+from pipeline.errors import BudgetExceededError, ConfigurationError, InsufficientCreditsError
+from pipeline.models import Money, Unit
+from pipeline.pricing import check_affordable, cost_so_far
+from tests.unit.conftest import make_estimate, make_request, make_run
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_no_cap_and_enough_balance_passes() -> None:
+    """Nothing is refused without a reason."""
+    check_affordable(make_estimate(), make_request())
+
+
+@pytest.mark.parametrize(("price", "allowed"), [(99, True), (100, True), (101, False)])
+@pytest.mark.parametrize("unit", list(Unit))
+def test_the_cap_is_the_last_allowed_price(price: int, allowed: bool, unit: Unit) -> None:
+    """At the cap is within it; one unit above is not, in either unit."""
+    request = make_request(budget_credits=100) if unit is Unit.CREDITS else make_request(budget_usd=0.0001)
+    if allowed:
+        check_affordable(make_estimate(price, unit), request)
+        return
+    field = "budget_credits" if unit is Unit.CREDITS else "budget_usd"
+    with pytest.raises(BudgetExceededError, match=field) as caught:
+        check_affordable(make_estimate(price, unit), request)
+    assert caught.value.context.field == field
+
+
+@pytest.mark.parametrize(
+    ("unit", "request_", "field", "instead"),
+    [
+        (Unit.MICRO_USD, make_request(budget_credits=10**9), "budget_credits", "budget_usd"),
+        (Unit.CREDITS, make_request(budget_usd=10**6), "budget_usd", "budget_credits"),
+    ],
+)
+def test_units_never_mix(unit: Unit, request_: models.TrainRequest, field: str, instead: str) -> None:
+    """A cap in the wrong unit is refused however high it is, and the right field is named."""
+    with pytest.raises(ConfigurationError, match=f"set {instead} instead") as caught:
+        check_affordable(make_estimate(1, unit), request_)
+    assert caught.value.context.field == field
+
+
+def test_a_short_balance_is_refused_with_both_figures() -> None:
+    """The provider's verdict counts; the message says what is missing."""
+    with pytest.raises(InsufficientCreditsError, match=r"needs 100 credits, the balance is 1000 credits"):
+        check_affordable(make_estimate(sufficient=False), make_request())
+    with pytest.raises(InsufficientCreditsError, match=r"needs 100 credits;"):
+        check_affordable(make_estimate(sufficient=False, balance=None), make_request())
+
+
+def test_nothing_is_charged_before_the_start() -> None:
+    """Queueing is free."""
+    assert cost_so_far(make_estimate(), make_run(), START) is None
+
+
+def test_cost_grows_with_time_and_stops_at_the_end() -> None:
+    """Ten credits a minute, counted to now or to the end, never below zero."""
+    running = make_run(started_at=START)
+    ended = make_run(started_at=START, completed_at=START + timedelta(minutes=2))
+    assert cost_so_far(make_estimate(), running, START + timedelta(seconds=90)) == Money(amount=15, unit=Unit.CREDITS)
+    assert cost_so_far(make_estimate(), ended, START + timedelta(days=1)) == Money(amount=20, unit=Unit.CREDITS)
+    assert cost_so_far(make_estimate(), running, START - timedelta(minutes=1)) == Money(amount=0, unit=Unit.CREDITS)
