@@ -196,9 +196,7 @@ def metric_line(report: RunReport) -> str:
 
 def summary_rows(report: RunReport) -> list[tuple[str, str]]:
     """Return what a person at a terminal wants to know after the verdict, as name and value."""
-    rows = (
-        [("", "rehearsal in the sandbox: this model must not replace a hosted one")] if report.request.sandbox else []
-    )
+    rows = [("", "rehearsal in the sandbox: this model must not replace a hosted one")] if is_rehearsal(report) else []
     rows.append(("Money", money_line(report)))
     if report.artifact is not None:
         rows.append(("Held-out metric", metric_line(report)))

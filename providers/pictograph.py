@@ -215,18 +215,17 @@ class PictographProvider:
 
     def settle(self, run: TrainingRun) -> Settlement | None:
         """Sum up the ledger's entries that name this run; None when none does."""
-        balance = self.credits.balance()
         entries = _until(islice(self.credits.iter(), _LEDGER_ROWS), run.created_at)
         ours = [entry.amount for entry in entries if _is_about(entry, run.handle)]
         if not ours:
             return None
         refunded = sum(money.amount for money in ours if money.amount > 0)
         spent = -sum(money.amount for money in ours if money.amount < 0)
-        unit = ours[0].unit
+        unit, balance = ours[0].unit, self.credits.balance().spendable
         return Settlement(
             charged=Money(amount=spent - refunded, unit=unit),
             refunded=Money(amount=refunded, unit=unit),
-            balance=balance.spendable,
+            balance=balance if balance is not None and balance.unit is unit else None,
         )
 
     def get_model(self, run: TrainingRun) -> ModelFacts:

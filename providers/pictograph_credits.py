@@ -26,13 +26,21 @@ class Credits:
     def balance(self) -> Balance:
         """Return what the account can spend."""
         balance = self._session.read_flat(get("credits.balance", "/credits/balance"), BalanceWire).to_value()
-        self._unit = balance.unit or self._unit
+        if balance.unit is Unit.MICRO_USD:
+            self._unit = balance.unit
         return balance
 
     def unit(self) -> Unit:
-        """Return what the account is billed in, reading the balance if that is not known yet."""
-        if self._unit is None:
-            self.balance()
+        """Return what the account is billed in.
+
+        A balance in dollars says so. One in credits does not: for a time balances were still sent in credits alone
+        while prices were already in dollars, so the price of a GPU minute decides.
+        """
+        if self._unit is None and self.balance().unit is not Unit.MICRO_USD:
+            try:
+                self.estimate_gpu_minutes("a10g", minutes=1)
+            except InvalidRequestError:
+                self._unit = Unit.CREDITS
         return self._unit or Unit.CREDITS
 
     def history(self, *, limit: int = 50, offset: int = 0) -> tuple[LedgerEntry, ...]:

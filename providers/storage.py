@@ -23,6 +23,7 @@ from providers.http_errors import read_error_body, status_error
 CHUNK_BYTES = 1 << 20
 _TIMEOUT = httpx.Timeout(30.0, read=60.0)
 _MD5_HEX = re.compile(r'"?([0-9a-f]{32})"?', re.IGNORECASE)
+_OBJECT_STORE_HEADERS = ("x-amz-", "x-goog-", "x-guploader-")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 # What storages answer to a signature that has expired or does not fit any more: a new one may help.
 _SIGNATURE_REFUSED = frozenset({400, 401, 403})
@@ -54,11 +55,16 @@ def _google_md5(headers: httpx.Headers) -> str | None:
 
 
 def _etag_md5(headers: httpx.Headers) -> str | None:
-    """Return the ETag when it is the MD5 of the content: not for multipart, composed or key-encrypted objects."""
+    """Return the ETag when it is the MD5 of the content.
+
+    Only object stores say so, and not for multipart, composed or key-encrypted objects. Elsewhere an ETag of the same
+    shape means something else (a hash of time and size is common), and would condemn a good file for ever.
+    """
     match = _MD5_HEX.fullmatch(headers.get("ETag", ""))
+    object_store = any(name.startswith(_OBJECT_STORE_HEADERS) for name in headers)
     encrypted = "kms" in headers.get("x-amz-server-side-encryption", "").lower()
     customer_key = "x-amz-server-side-encryption-customer-algorithm" in headers
-    if match is None or encrypted or customer_key or "x-goog-component-count" in headers:
+    if match is None or not object_store or encrypted or customer_key or "x-goog-component-count" in headers:
         return None
     return match.group(1).lower()
 

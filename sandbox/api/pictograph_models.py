@@ -194,7 +194,7 @@ def _version_view(version: Row, current: Row | None) -> Json:
     return {
         "version_id": version["id"],
         "version_number": version["number"],
-        "version_label": f"v{version['number']}",
+        "version_label": f"{version['number']}.0.0",
         "status": "ready",
         "is_latest": is_current,
         "is_current": is_current,

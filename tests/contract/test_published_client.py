@@ -116,7 +116,7 @@ def test_training_to_a_model_that_runs(client: Client, train: Callable[..., obje
     assert session.get_outputs()[0].shape == [1, 84, 8]
     manifest = client.models.files("run 1/x")
     assert sorted(file.name for file in manifest.files) == ["config.json", "model.onnx"]
-    config = client.models.download_file("run 1/x", file="config.json", output_path=tmp_path / "config.json")
+    config = client.models.download_file("run 1/x", file_name="config.json", output_path=tmp_path / "config.json")
     assert config.stat().st_size == next(file.size_bytes for file in manifest.files if file.name == "config.json")
 
 

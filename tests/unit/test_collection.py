@@ -115,6 +115,18 @@ def test_a_file_that_changes_in_mid_transfer_starts_over(ignore_range: bool, tmp
     assert file.verified_by == ("size", "md5 (x-goog-hash)")
 
 
+def test_a_shorter_version_leaves_no_tail_of_the_longer_one(tmp_path: Path, clock: FakeClock) -> None:
+    """What was held of the file before is cut off, not written over."""
+    storage = FakeStorage(
+        CONTENT[:200],
+        Transfer(
+            stop_at=300, content=CONTENT, error=BROKEN, changes={"etag": '"v0"', "size_bytes": 1024, "digests": {}}
+        ),
+        Transfer(ignore_range=True),
+    )
+    assert _collect(storage, tmp_path, clock).path.read_bytes() == CONTENT[:200]
+
+
 def test_a_transfer_that_never_gets_further_is_given_up(tmp_path: Path) -> None:
     """Attempts that bring nothing new are counted; the message says how far it came."""
     storage = FakeStorage(CONTENT, Transfer(stop_at=300, error=BROKEN), Transfer(refuse=BROKEN))
@@ -225,6 +237,17 @@ def test_no_room_is_found_out_before_the_first_byte(tmp_path: Path, monkeypatch:
     error = _refused(FakeStorage(CONTENT), tmp_path, ArtifactTooLargeError)
     assert "1024 bytes" in str(error)
     assert "1000 free" in str(error)
+
+
+def test_a_resumed_transfer_needs_room_for_the_rest_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """What is already on the disk is not asked for twice; exactly enough is enough."""
+    free = iter([1024, 724])
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2000, 0, next(free)))
+    storage = FakeStorage(CONTENT, Transfer(stop_at=300, error=BROKEN), Transfer())
+    assert _collect(storage, tmp_path, clock).size_bytes == len(CONTENT)
 
 
 def test_a_disk_that_fills_up_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from tests.unit.conftest import (
 
 Write = Callable[[dict[str, Any]], Path]
 PENDING = make_export(status=ExportStatus.PENDING, provider_status="pending")
+FIVE = tuple(annotation(f"{number}.png", "a") for number in range(5))
 SIX = tuple(annotation(f"{number}.png", "stop", "yield") for number in range(6))
 
 
@@ -165,6 +166,12 @@ class TestContent:
         with pytest.raises(ExportRejectedError, match=reason):
             _inspect(archive_file(make_archive(*labels)), **request_fields)
 
+    def test_a_class_on_just_enough_pictures_is_not_rare(self, archive_file: Write) -> None:
+        """The provider's minimum is enough, and other JSON files are not taken for annotations."""
+        entries = {**make_archive(*FIVE), "dataset.json": {"classes": []}, "annotations/readme.txt": b"hello"}
+        report = _inspect(archive_file(entries), make_export(image_count=5))
+        assert report.findings == ()
+
     def test_an_unknown_layout_is_a_warning(self, archive_file: Write) -> None:
         """The layout is not published: not knowing it must not stop a training that would work."""
         report = _inspect(archive_file({f"data/{n}.png": b"pixels" for n in range(6)} | {"labels.csv": b"a,b"}))
@@ -238,10 +245,13 @@ class TestContent:
     def test_an_annotation_too_large_is_not_read(self, archive_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that claims to be an annotation cannot fill the memory."""
         monkeypatch.setattr(exports, "MAX_SIDE_FILE_BYTES", 400)
+        edge = {"image": {"file_name": "8.png"}, "tags": ["x"]}
+        edge["tags"] = ["x" * (401 - len(json.dumps(edge)))]
+        assert len(json.dumps(edge)) == 400
+        small = _inspect(archive_file({**make_archive(*FIVE), "annotations/8.json": edge}))
+        assert "unreadable_annotation" not in _codes(small)
         big = {"image": {"file_name": "9.png"}, "tags": ["x" * 500]}
-        report = _inspect(
-            archive_file({**make_archive(*(annotation(f"{n}.png", "a") for n in range(5))), "annotations/9.json": big})
-        )
+        report = _inspect(archive_file({**make_archive(*FIVE), "annotations/9.json": big}))
         assert "unreadable_annotation" in _codes(report)
 
 
@@ -310,6 +320,12 @@ class TestSamples:
         assert _split_of(_inspect(archive, samples=1)) == ["test"]
         assert _split_of(_inspect(archive, samples=5)) == ["test", "test", "val", None, "train"]
 
+    def test_the_choice_does_not_depend_on_the_archives_order(self, archive_file: Write) -> None:
+        """The same content packed again is tried on the same pictures."""
+        entries = make_archive(*SIX)
+        chosen = [_inspect(archive_file(e), samples=2).samples for e in (entries, dict(reversed(entries.items())))]
+        assert chosen[0] == chosen[1]
+
     def test_every_class_gets_its_turn(self, archive_file: Write) -> None:
         """A rare class is not crowded out by a frequent one."""
         names = ["stop"] * 9 + ["yield", "limit"]
@@ -332,7 +348,7 @@ class TestSamples:
         """A picture that cannot be handled is not kept for the test."""
         monkeypatch.setattr(exports, "MAX_PICTURE_BYTES", 20)
         entries = make_archive(*SIX)
-        entries["images/0.png"] = b"x" * 21
+        entries["images/0.png"], entries["images/1.png"] = b"x" * 21, b"x" * 20
         assert len(_inspect(archive_file(entries)).samples) == 5
 
     @pytest.mark.parametrize("name", ["../../evil.png", "/tmp/evil.png", "..\\evil.png", "a/../../../evil.png"])  # noqa: S108

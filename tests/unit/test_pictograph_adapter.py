@@ -208,6 +208,13 @@ def test_another_400_does_not_try_another_name() -> None:
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(("price", "unit"), [(OLD_PRICE, Unit.CREDITS), (NEW_PRICE, Unit.MICRO_USD)])
+def test_a_balance_in_credits_is_checked_against_a_price(price: dict[str, Any], unit: Unit) -> None:
+    """Balances in credits were sent when prices were already in dollars: the price decides the ledger's unit."""
+    server = api({"GET /credits/balance": ok({"credits_remaining": 1}), "GET /credits/estimate": ok(price)})
+    assert server.provider.credits.unit() is unit
+
+
 def test_history_is_in_the_accounts_unit() -> None:
     """Ledger rows do not name their unit; the balance does."""
     row = {"id": "1", "operation": "training", "amount": -50, "created_at": "2026-05-12T12:00:00Z"}
@@ -277,7 +284,11 @@ def ledger(*rows: dict[str, Any]) -> Api:
     """Return a server with a ledger in credits."""
     entries = [{"id": str(n), "operation": "training_a10g", **row} for n, row in enumerate(rows)]
     pages: list[Answer] = [ok({"entries": entries}), ok({"entries": []})]
-    return api({"GET /credits/balance": ok({"credits_remaining": 70}), "GET /credits/history": pages})
+    return api({
+        "GET /credits/balance": ok({"credits_remaining": 70}),
+        "GET /credits/estimate": ok(OLD_PRICE),
+        "GET /credits/history": pages,
+    })  # fmt: skip
 
 
 def test_settling_sums_what_names_the_run() -> None:

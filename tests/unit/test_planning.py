@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProviderError,
+    ProviderUnavailableError,
+)
 from pipeline.models import TrainConfig, TrainRequest
-from pipeline.planning import KEY_IN_NAME, fingerprint_request, resolve_plan
-from tests.unit.conftest import POLICY, make_plan, make_profile, make_request
+from pipeline.planning import KEY_IN_NAME, check_reachable, fingerprint_request, resolve_plan
+from tests.unit.conftest import POLICY, FakeProvider, Script, make_plan, make_profile, make_request
 
 DECIDING: dict[str, Any] = {
     "sandbox": True,
@@ -137,6 +145,43 @@ def test_what_cannot_be_carried_out_names_its_field(request_fields: dict[str, An
     with pytest.raises(ConfigurationError, match=field) as caught:
         make_plan(**request_fields)
     assert caught.value.context.field == field
+
+
+@pytest.mark.parametrize("request_fields", [{"budget_usd": 1}, {"budget_credits": 1}, {"class_filter": ("a",)}])
+def test_what_does_not_contradict_itself_is_planned(request_fields: dict[str, Any]) -> None:
+    """One cap, or a filter on a fresh export, is nothing to complain about."""
+    assert make_plan(**request_fields).request == make_request(**request_fields)
+
+
+def test_a_name_without_a_legal_character_is_replaced() -> None:
+    """There is always a readable part."""
+    assert make_plan(name="道路").run_name.startswith("run-")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "field"),
+    [
+        (NotFoundError("no data set 'road-signs'"), "dataset"),
+        (AuthenticationError("401"), "credentials"),
+        (PermissionDeniedError("403"), "credentials"),
+    ],
+)
+def test_a_refused_account_names_the_field(refusal: ProviderError, field: str) -> None:
+    """A wrong key or data set is found out by reading, and is the request's fault."""
+    provider: Any = FakeProvider(check_account=Script(refusal))
+    with pytest.raises(ConfigurationError, match=re.escape(str(refusal))) as caught:
+        check_reachable(provider, make_plan())
+    assert caught.value.context.field == field
+    assert caught.value.__cause__ is refusal
+
+
+def test_an_outage_is_not_the_requests_fault() -> None:
+    """A provider that cannot be asked stays a provider's error, and an accepted account passes."""
+    provider: Any = FakeProvider(check_account=Script(ProviderUnavailableError("503"), None))
+    with pytest.raises(ProviderUnavailableError):
+        check_reachable(provider, make_plan())
+    check_reachable(provider, make_plan())
+    assert provider.calls("check_account") == 2
 
 
 def test_a_stored_request_plans_like_the_original() -> None:

@@ -89,6 +89,16 @@ def test_a_run_not_yet_visible_is_waited_for(clock: FakeClock) -> None:
     assert _watch(clock, *[NotFoundError("404")] * 4, DONE, policy=policy).failed_looks == 4
 
 
+def test_the_limits_themselves_are_still_borne(clock: FakeClock) -> None:
+    """Sixty seconds of grace last for sixty seconds, a blind limit of fifty for fifty."""
+    every_ten = _policy(interval_s=10, fixed=True, max_blind_s=50)
+    assert _watch(clock, RUNNING, *[ProviderUnavailableError("503")] * 5, DONE, policy=every_ten).run == DONE
+    patient = _policy(interval_s=10, fixed=True)
+    assert _watch(clock, RUNNING, *[NotFoundError("404")] * 7, DONE, policy=patient).run == DONE
+    with pytest.raises(TrainingLostError):
+        _watch(clock, RUNNING, *[NotFoundError("404")] * 8, DONE, policy=patient)
+
+
 def test_a_run_missing_beyond_the_grace_is_lost(clock: FakeClock) -> None:
     """Nobody waits two hours for a run that is gone; the last answer's facts are kept."""
     gone = NotFoundError("no such run", ErrorContext(status_code=404, request_id="q9"))
@@ -120,6 +130,7 @@ def test_a_refused_key_is_reported_after_three_looks(kind: type[PipelineError], 
     with pytest.raises(kind):
         watch_run(get, POLICY, clock, lambda look, _: looks.append(look))
     assert get.calls == 4
+    assert [look.seen for look in looks] == [RUNNING, None, None]
 
 
 def test_refusals_must_come_in_a_row(clock: FakeClock) -> None:
@@ -241,6 +252,13 @@ def test_an_epoch_lasts_from_its_start() -> None:
     assert log.stalled_s is None
     assert _log(*seen, (890.0, seen[-1][1])).stalled_s is None
     assert _log(*seen, (910.0, seen[-1][1])).stalled_s == 510
+
+
+def test_epochs_that_passed_unseen_share_their_time() -> None:
+    """Looks that come every few epochs do not make an epoch look longer."""
+    seen = [(float(epoch * 10), make_run(epoch=epoch)) for epoch in (0, 4, 8, 12)]
+    assert _log(*seen, (170.0, seen[-1][1])).stalled_s is None
+    assert _log(*seen, (171.0, seen[-1][1])).stalled_s == 51
 
 
 def test_blindness_is_not_a_stall() -> None:

@@ -42,6 +42,7 @@ from pipeline.report import (
     render_markdown,
     run_page,
     summary_json,
+    summary_rows,
     write_report,
 )
 from tests.unit.conftest import make_estimate, make_export, make_plan, make_profile, make_request, make_run
@@ -432,6 +433,46 @@ class TestFiles:
         assert {key for key, value in summary.items() if value is not None} <= known | {"operation"}
 
 
+class TestTerminal:
+    """What a person at a terminal reads."""
+
+    def test_a_full_run_is_summed_up(self) -> None:
+        """Money, metric, run, file, digest and report, in this order."""
+        dossier = _full()
+        dossier.artifact = _artifact(mAP50=0.75, evaluated_images=12)
+        report = dossier.report(END)
+        assert report.plan is not None
+        assert summary_rows(report) == [
+            ("Money", money_line(report)),
+            ("Held-out metric", "mAP50 0.750 on 12 held-out images"),
+            ("Run", "run-1 (r1)"),
+            ("Model", str(RUNS / "model.onnx")),
+            ("SHA-256", "b" * 64),
+            ("Report", str(report.plan.output_dir / "report.md")),
+        ]
+
+    def test_a_run_that_failed_at_once_is_summed_up(self) -> None:
+        """Only what is known is listed."""
+        report = Dossier(make_request(), "op-1", START).report(END)
+        assert summary_rows(report) == [("Money", "nothing was priced, nothing was spent")]
+
+    @pytest.mark.parametrize(("request_says", "profile_says"), [(True, False), (False, True)])
+    def test_a_rehearsal_is_said_first(self, request_says: bool, profile_says: bool) -> None:
+        """Asked for or not."""
+        dossier = Dossier(make_request(sandbox=request_says), "op-1", START)
+        dossier.plan = make_plan(profile=make_profile(sandbox=profile_says), sandbox=request_says)
+        assert "rehearsal" in summary_rows(dossier.report(END))[0][1]
+
+    def test_a_picture_without_predictions_says_so(self) -> None:
+        """Nothing seen is a result; the model's path and size are in the table."""
+        dossier = _full()
+        smoke = _smoke()
+        dossier.smoke = smoke.model_copy(update={"results": (smoke.results[0].model_copy(update={"predictions": ()}),)})
+        text = render_markdown(dossier.report(END))
+        assert "| nothing | 1 of 1 |" in text
+        assert "model.onnx`, 9 bytes" in text
+
+
 class TestProgress:
     """The line while it runs."""
 
@@ -444,6 +485,7 @@ class TestProgress:
                 "training: running, 12 %, epoch 3/20, 1 min 30 s to go",
             ),
             (make_run(eta_s=float("nan")), "training: running"),
+            (make_run(epoch=3), "training: running"),
             (make_run(eta_s=float("inf")), "training: running"),
             (
                 make_run(RunStatus.COMPLETED, progress=100, epoch=20, total_epochs=20),

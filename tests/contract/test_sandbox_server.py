@@ -1,0 +1,262 @@
+"""The sandbox as a process: starting, finding, killing, idling, and the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sandbox.client import SandboxAccount, new_account
+from sandbox.launch import LOG_FILE, SandboxStartError, ensure_running, find_running, home_lock
+from sandbox.server import SandboxServer, free_socket
+
+ROOT = Path(__file__).parents[2]
+EXPORT = {"dataset_name": "ds", "name": "e", "include_images": True}
+Start = Callable[[], tuple[subprocess.Popen[bytes], str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start `python -m sandbox serve` on one home as often as wanted; every child is ended at the end."""
+    (tmp_path / "default-key").write_text("pk_live_sandbox_none")  # keeps the built-in datasets from being made
+    children: list[subprocess.Popen[bytes]] = []
+
+    def run() -> tuple[subprocess.Popen[bytes], str]:
+        log = (tmp_path / LOG_FILE).open("ab")
+        child = subprocess.Popen(
+            [sys.executable, "-m", "sandbox", "serve", "--home", str(tmp_path)], cwd=ROOT, stdout=log, stderr=log
+        )
+        log.close()
+        children.append(child)
+        found = wait_for(lambda: find_running(tmp_path), child, tmp_path)
+        return child, found.url
+
+    yield run
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def wait_for(look: Callable[[], Any], child: subprocess.Popen[bytes] | None = None, home: Path | None = None) -> Any:
+    """Return the first thing that is true, for up to half a minute."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        if child is not None and child.poll() is not None and home is not None:
+            pytest.fail(f"the server ended: {(home / LOG_FILE).read_text()[-2000:]}")
+        time.sleep(0.02)
+    pytest.fail("waited in vain")
+
+
+def train(account: SandboxAccount, **config: Any) -> dict[str, Any]:
+    """Make dataset and export where they are missing, and start a run."""
+    with account.http() as http:
+        http.post("/exports/", json=EXPORT)
+        wait_for(lambda: http.get("/exports/?status=completed").json()["exports"])
+        body = {"dataset_name": "ds", "export_name": "e", "pipeline_type": "yolox", "name": "r", "config": config}
+        answer = http.post("/training/", json=body)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json()["data"])
+
+
+def look(account: SandboxAccount, name: str = "r") -> dict[str, Any]:
+    with account.http() as http:
+        return dict(http.get(f"/training/{name}").json()["data"])
+
+
+def test_a_killed_server_forgets_nothing(start: Start) -> None:
+    """After SIGKILL and a restart the account, its scripted run and its money are as if nothing had happened."""
+    child, url = start()
+    steps = [{"status": "queued", "for_s": 1.0}, {"status": "completed"}]
+    account = new_account(url, engine="scripted", script={"steps": steps, "gpu_minutes": 4})
+    account.add_dataset("ds", count=3, size=64)
+    run = train(account)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    _, url = start()
+    again = SandboxAccount(url, account.api_key)
+    assert look(again, run["id"])["id"] == run["id"]
+    wait_for(lambda: look(again)["status"] == "completed")
+    assert (again.bill()["paid_runs"], again.bill()["charged"]) == (1, 4 * 22_917)
+    assert [entry["path"] for entry in again.requests()][0].endswith("/exports/")
+
+
+def test_a_training_survives_the_death_of_its_server(start: Start) -> None:
+    """A real training goes on after SIGKILL and a restart, ends with one model and is paid once."""
+    child, url = start()
+    account = new_account(url, engine="real")
+    account.add_dataset("ds", count=12, size=64)
+    train(account, epochs=60, image_size=64)
+    wait_for(lambda: look(account)["current_epoch"] >= 3)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    _, url = start()
+    again = SandboxAccount(url, account.api_key)
+    assert look(again)["status"] in ("queued", "running")
+    ended = wait_for(lambda: (view := look(again)) if view_ended(again) else None)
+    assert (ended["status"], ended["progress"], ended["total_epochs"]) == ("completed", 100, 60)
+    assert 0 <= ended["metrics"]["mAP50"] <= 1
+    assert len(ended["metrics"]["history"]) == 60
+    assert (again.bill()["started_runs"], again.bill()["paid_runs"]) == (1, 1)
+    with again.http() as http:
+        assert [model["name"] for model in http.get("/models/").json()["data"]] == ["r"]
+
+
+def view_ended(account: SandboxAccount) -> bool:
+    """Whether the run has ended, one way or another."""
+    return look(account)["status"] in ("completed", "failed", "cancelled")
+
+
+def test_a_real_training_is_followed_and_stopped(tmp_path: Path) -> None:
+    """Epoch, progress and loss are shown while it trains; a cancel ends the child within a second; one trains at a time."""
+    with SandboxServer(tmp_path) as server:
+        account = server.new_account(engine="real")
+        account.add_dataset("ds", count=12, size=64)
+        first = train(account, epochs=2000, image_size=64)
+        second = train_again(account)
+        seen = wait_for(lambda: view if (view := look(account, first["id"]))["current_epoch"] >= 2 else None)
+        assert seen["status"] == "running"
+        assert seen["progress"] == 100 * seen["current_epoch"] // 2000
+        assert seen["metrics"]["loss"] > 0
+        assert seen["eta_seconds"] > 0
+        assert look(account, second)["status"] == "queued"
+        folder = tmp_path / "jobs" / first["id"]
+        begin = time.monotonic()
+        with account.http() as http:
+            http.post(f"/training/{first['id']}/cancel")
+            wait_for(lambda: not trains(folder))
+            assert time.monotonic() - begin < 1
+            wait_for(lambda: look(account, second)["status"] == "running")
+            http.post(f"/training/{second}/cancel")
+        assert account.bill()["net"] == 0
+
+
+def train_again(account: SandboxAccount) -> str:
+    with account.http() as http:
+        body = {
+            "dataset_name": "ds",
+            "export_name": "e",
+            "pipeline_type": "yolox",
+            "name": "s",
+            "config": {"epochs": 2000},
+        }
+        return str(http.post("/training/", json=body).json()["data"]["id"])
+
+
+def trains(folder: Path) -> bool:
+    """Whether a training child works in this folder."""
+    shown = subprocess.run(["ps", "-eo", "command="], capture_output=True, text=True, check=True).stdout
+    return any("sandbox.training" in line and str(folder) in line for line in shown.splitlines())
+
+
+def test_a_training_that_cannot_be_fails_with_its_reason(tmp_path: Path) -> None:
+    """Images without labels for the task are accepted and fail in the worker, with words that help."""
+    with SandboxServer(tmp_path) as server:
+        account = server.new_account(engine="real")
+        account.add_dataset("ds", count=6, size=64, single=True)
+        train(account)
+        ended = wait_for(lambda: view if (view := look(account))["status"] in ("completed", "failed") else None)
+        if ended["status"] == "completed":
+            return  # single images carry boxes too
+        assert ended["error_message"]
+
+
+def test_two_starters_get_one_server(tmp_path: Path) -> None:
+    """ensure_running from several threads and again later returns the same address; it ends itself when idle."""
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: ensure_running(tmp_path, idle_exit_s=1.5), range(3)))
+    assert len({(address.url, address.api_key) for address in found}) == 1
+    address = ensure_running(tmp_path)
+    assert address == found[0]
+    assert address.api_key.startswith("pk_live_sandbox_")
+    assert address.api_key not in repr(address)
+    with SandboxAccount(address.url, address.api_key).http() as http:
+        names = {row["name"]: row["image_count"] for row in http.get("/datasets/").json()["data"]}
+    assert names == {"road-signs": 200, "road-signs-classes": 200}
+    pid = httpx.get(f"{address.url}/_sandbox/health", trust_env=False).json()["pid"]
+    os.waitid(os.P_PID, pid, os.WEXITED)
+    assert find_running(tmp_path) is None
+    assert address.api_key not in (tmp_path / LOG_FILE).read_text()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """The error of ensure_running holds the end of the server's log."""
+    lock = home_lock(tmp_path, "serving.lock", wait_s=0)
+    try:
+        with pytest.raises(SandboxStartError, match="another sandbox uses"):
+            ensure_running(tmp_path.resolve())
+    finally:
+        lock.release()
+
+
+def test_one_home_has_one_server(tmp_path: Path) -> None:
+    """A second server on the same home is refused; after the first has stopped it may start."""
+    with SandboxServer(tmp_path), pytest.raises(SandboxStartError, match="another sandbox uses"):
+        SandboxServer(tmp_path).start()
+    with SandboxServer(tmp_path) as again:
+        assert httpx.get(f"{again.url}/_sandbox/health", trust_env=False).is_success
+
+
+def test_ports_stay_clear_of_the_ones_people_use() -> None:
+    """Free ports are taken from 7717 on, never from 8000 to 8999; a taken port is said to be."""
+    sockets = [free_socket(0) for _ in range(3)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    with pytest.raises(SandboxStartError, match=str(ports[0])):
+        free_socket(ports[0])
+    for listener in sockets:
+        listener.close()
+    assert len(set(ports)) == 3
+    assert all(7717 <= port < 8000 for port in ports)
+
+
+def test_the_command_line(start: Start, tmp_path: Path) -> None:
+    """status, import, bill and reset work on the running server; a wrong home is answered with a line that helps."""
+    _, url = start()
+    new_account(url, api_key="pk_live_sandbox_none", engine="scripted")
+    folder = tmp_path / "pictures"
+    make_class_folders(folder)
+    assert command(tmp_path, "status")["url"] == url
+    assert command(tmp_path, "import", str(folder), "--name", "mine")["image_count"] == 4
+    assert command(tmp_path, "bill")["started_runs"] == 0
+    wrong = subprocess.run(
+        [sys.executable, "-m", "sandbox", "bill", "--home", str(tmp_path / "no")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert wrong.returncode != 0
+    assert "python -m sandbox serve" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def make_class_folders(folder: Path) -> None:
+    """Write two classes of two images each."""
+    from PIL import Image
+
+    for index, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (32, 32), (90 * index, 40 * number, 9)).save(folder / name / f"{name}{number}.png")
+
+
+def command(home: Path, *words: str) -> dict[str, Any]:
+    """Run a command on a home and return the JSON it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sandbox", *words, "--home", str(home)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
