@@ -65,7 +65,7 @@ def _measure(root: Path, api: str, url: str, rounds: int) -> int:
     from sandbox.client import new_account
 
     account = new_account(url, engine="scripted", script={"steps": [{"status": "completed"}]})
-    account.add_dataset("bench", count=IMAGES)
+    account.add_dataset("bench", count=IMAGES, single=True)
     os.environ["TRAIN_PIPELINE_SANDBOX_URL"], os.environ["TRAIN_PIPELINE_SANDBOX_KEY"] = url, account.api_key
     logging.getLogger("prefect").setLevel(logging.WARNING)
     results = {}
@@ -86,8 +86,15 @@ def _compare(folder: Path, rounds: int) -> Pair:
     from pipeline.models import Outcome, TrainRequest
 
     bare = _bare_flow()
-    # The tiny generated weights are a working graph that has learned nothing: only what they find is not asked for.
-    request = TrainRequest(dataset="bench", sandbox=True, status_filter=None, min_agreement=0, output_dir=folder)
+    # The scripted run's weights are a working graph that has learned nothing: what it finds is the one thing not asked.
+    request = TrainRequest(
+        dataset="bench",
+        sandbox=True,
+        pipeline="classification",
+        status_filter=None,
+        min_agreement=0,
+        output_dir=folder,
+    )
     pair = Pair()
     for number in range(rounds + 1):
         bare_s, _ = _timed(lambda: bare(return_state=True))

@@ -12,10 +12,10 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from pipeline.dossier import Dossier, utc_now
 from pipeline.errors import PipelineError
 from pipeline.models import Outcome, RunReport, TrainRequest, WatchedRun
 from pipeline.polling import require_success
-from pipeline.report import Dossier, utc_now
 from tasks.collection import download_model
 from tasks.creation import create_training
 from tasks.display import say

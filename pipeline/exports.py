@@ -183,7 +183,7 @@ def _read_label(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Label | None
         image = document["image"]
         split = image.get("split")
         return _Label(
-            file_name=str(image["file_name"]),
+            file_name=PurePosixPath(str(image["file_name"])).name,
             split=split if isinstance(split, str) else None,
             boxes=tuple(_boxes(document.get("annotations") or [])),
             tags=tuple(str(tag) for tag in document.get("tags") or []),
@@ -194,12 +194,23 @@ def _read_label(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Label | None
 
 def _boxes(annotations: list[dict[str, Any]]) -> Iterable[LabelledBox]:
     for annotation in annotations:
-        box = annotation.get("bounding_box")
-        if box:
-            corner = (float(box["x"]), float(box["y"]), float(box["w"]), float(box["h"]))
-            if not all(map(math.isfinite, corner)):
-                raise ValueError(f"a box of {annotation['name']!r} is not finite")
-            yield LabelledBox(name=str(annotation["name"]), box=corner)
+        corner = _corner(annotation)
+        if corner is None:
+            continue
+        if not all(map(math.isfinite, corner)):
+            raise ValueError(f"a box of {annotation['name']!r} is not finite")
+        yield LabelledBox(name=str(annotation["name"]), box=corner)
+
+
+def _corner(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    """Return an annotation's box as x, y, width, height; a polygon without one is given its own."""
+    if box := annotation.get("bounding_box"):
+        return float(box["x"]), float(box["y"]), float(box["w"]), float(box["h"])
+    points = [point for path in (annotation.get("polygon") or {}).get("paths", []) for point in path]
+    if not points:
+        return None
+    xs, ys = [float(point["x"]) for point in points], [float(point["y"]) for point in points]
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
 def _count_classes(labels: tuple[_Label, ...], task: ModelTask) -> tuple[ClassCount, ...]:

@@ -185,6 +185,10 @@ class ProviderProfile(Value):
     """True when this is the local sandbox speaking the provider's API."""
 
 
+KEY_IN_NAME = 10
+"""Characters of the operation key carried in names: 40 bits, enough to tell operations of one data set apart."""
+
+
 class TrainPlan(Value):
     """A request resolved into everything the stages need; made by ``planning.resolve_plan``."""
 
@@ -206,6 +210,10 @@ class TrainPlan(Value):
     """How to wait for the run."""
     output_dir: Path
     """The run's own folder."""
+
+    def owns(self, run_name: str) -> bool:
+        """Tell whether a run of that name was created by this operation, under whatever readable name."""
+        return run_name.endswith("-" + self.operation_key[:KEY_IN_NAME])
 
 
 class Severity(StrEnum):
@@ -424,7 +432,7 @@ class CurvePoint(Value):
 
 
 class WatchedRun(Value):
-    """A run that has ended and what was seen on the way; made by ``polling.observe_to_end``."""
+    """A run that has ended and what was seen on the way; made by ``polling.watch_run``."""
 
     run: TrainingRun
     """The last observation."""
@@ -436,6 +444,8 @@ class WatchedRun(Value):
     """Looks that gave no observation."""
     watched_s: float = 0.0
     """Seconds spent watching."""
+    gave_up: str | None = None
+    """Why watching ended before the run did."""
 
 
 class ModelFacts(Value):

@@ -13,11 +13,8 @@ from pipeline.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from pipeline.models import PollPolicy, ProviderProfile, TrainPlan, TrainRequest
+from pipeline.models import KEY_IN_NAME, PollPolicy, ProviderProfile, TrainPlan, TrainRequest
 from pipeline.provider import Provider
-
-KEY_IN_NAME = 10
-"""Characters of the operation key carried in names: 40 bits, enough to tell operations of one data set apart."""
 
 
 def fingerprint_request(request: TrainRequest) -> str:

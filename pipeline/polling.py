@@ -197,9 +197,10 @@ def watch_run(
         for look in observe(get, policy, clock, forecast_run):
             log.add(look)
             on_look(look, log)
-    except TrainingTimedOutError:
+    except TrainingTimedOutError as error:
         if log.last is None:
             raise
+        return log.result(gave_up=str(error))
     return log.result()
 
 
@@ -239,7 +240,7 @@ class WatchLog:
         idle_s = self._seen_at_s - self._last_progress[0]
         return idle_s if idle_s > STALL_FACTOR * median(self._epoch_times_s) else None
 
-    def result(self) -> WatchedRun:
+    def result(self, gave_up: str | None = None) -> WatchedRun:
         """Return the run as last seen, with everything collected on the way.
 
         Raises:
@@ -249,7 +250,12 @@ class WatchLog:
             raise TrainingLostError("the run was never seen")
         curve = tuple(CurvePoint(epoch=epoch, loss=loss) for epoch, loss in sorted(self._curve.items()))
         return WatchedRun(
-            run=self.last, curve=curve, looks=self._looks, failed_looks=self._failed, watched_s=self._elapsed_s
+            run=self.last,
+            curve=curve,
+            looks=self._looks,
+            failed_looks=self._failed,
+            watched_s=self._elapsed_s,
+            gave_up=gave_up,
         )
 
     def _take_curve(self, run: TrainingRun) -> None:
@@ -288,10 +294,9 @@ def require_success(watched: WatchedRun) -> WatchedRun:
     run = watched.run
     context = ErrorContext(operation="training.get", run_id=run.handle.run_id)
     if not run.status.is_terminal:
+        reason = watched.gave_up or f"watched for {watched.watched_s:.0f} s"
         raise TrainingTimedOutError(
-            f"training run {run.handle.name!r} was still {run.provider_status!r} after {watched.watched_s:.0f} s of "
-            f"watching and goes on at the provider; run the same operation again to collect it",
-            context,
+            f"training run {run.handle.name!r} was last seen {run.provider_status!r}: {reason}", context
         )
     if run.status is RunStatus.FAILED:
         reason = run.error_message or "no reason given"

@@ -32,8 +32,8 @@ from providers.http_errors import read_error_body, status_error
 from providers.retry import DEFAULT, ONCE, Clock, RetryPolicy, Uniform, call_with_retries, parse_retry_after
 
 REDACTED = "[redacted]"
-# Statuses whose Retry-After is believed.
-_MAY_NAME_A_DELAY = frozenset({429, 503})
+MAY_NAME_A_DELAY = frozenset({429, 503})
+"""Statuses whose Retry-After is believed."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -297,7 +297,7 @@ class ApiClient:
     ) -> ProviderError:
         status = response.status_code
         body = read_error_body(payload, text)
-        delay = response.headers.get("Retry-After") if status in _MAY_NAME_A_DELAY else None
+        delay = response.headers.get("Retry-After") if status in MAY_NAME_A_DELAY else None
         context = ErrorContext(
             operation=request.operation,
             status_code=status,

@@ -173,9 +173,9 @@ class PictographProvider:
         )
 
     def find_run(self, plan: TrainPlan) -> TrainingRun | None:
-        """Return the newest run of the data set that has the plan's run name, if any."""
+        """Return the newest run of the data set that the plan's operation created, if any."""
         runs = self.training.iter(dataset=plan.request.dataset)
-        ours = [run for run in runs if run.handle.name == plan.run_name]
+        ours = [run for run in runs if plan.owns(run.handle.name)]
         if not ours:
             return None
         return max(ours, key=lambda run: run.created_at.timestamp() if run.created_at else 0.0)
@@ -204,7 +204,7 @@ class PictographProvider:
                 found[run.handle.run_id] = run.model_copy(update={"handle": wanted[run.handle.run_id]})
             if len(found) == len(wanted):
                 break
-        for run_id in wanted.keys() - found.keys():
+        for run_id in [run_id for run_id in wanted if run_id not in found]:
             with suppress(NotFoundError):
                 found[run_id] = self.get_run(wanted[run_id])
         return tuple(found[run_id] for run_id in wanted if run_id in found)

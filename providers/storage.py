@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ import httpx
 
 from pipeline.errors import ErrorContext, TransportError, UnexpectedResponseError
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
-from providers.http import transport_failure, trusts_environment, user_agent
+from providers.http import MAY_NAME_A_DELAY, transport_failure, trusts_environment, user_agent
 from providers.http_errors import read_error_body, status_error
+from providers.retry import parse_retry_after
 
 CHUNK_BYTES = 1 << 20
 _TIMEOUT = httpx.Timeout(30.0, read=60.0)
@@ -184,7 +186,10 @@ def _refused(response: httpx.Response, subject: str) -> Exception:
     """Return the error for an answer that is no file; its body is left unread because it may quote the signed URL."""
     response.close()
     status = response.status_code
-    context = ErrorContext(operation="storage.get", status_code=status)
+    delay_s = (
+        parse_retry_after(response.headers.get("Retry-After"), time.time()) if status in MAY_NAME_A_DELAY else None
+    )
+    context = ErrorContext(operation="storage.get", status_code=status, retry_after_s=delay_s)
     if status in _SIGNATURE_REFUSED:
         return TransportError(f"{subject}: the storage refused the signed address (HTTP {status}); ask again.", context)
     if 200 <= status < 300:

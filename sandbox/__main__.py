@@ -1,6 +1,8 @@
 """`python -m sandbox`: serve the sandbox, put data in, read its bill."""
 
+import contextlib
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +32,11 @@ def _running(home: Path | None) -> SandboxAccount:
     return SandboxAccount(found.url, found.api_key)
 
 
+def _end(_signal: int, _frame: object) -> None:
+    """Leave by way of the finally blocks: trainings are stopped and the address file goes."""
+    raise SystemExit(0)
+
+
 def _show(body: Any) -> None:
     _say(json.dumps(body, indent=2))
 
@@ -46,7 +53,9 @@ def serve(*, home: Home = None, port: int = 0, exit_when_idle: float | None = No
     """
     from sandbox.server import serve as run
 
-    run(_folder(home), port=port, exit_when_idle_s=exit_when_idle, say=_say)
+    signal.signal(signal.SIGTERM, _end)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(_folder(home), port=port, exit_when_idle_s=exit_when_idle, say=_say)
 
 
 @app.command(name="import")

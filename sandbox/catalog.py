@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, or_, select, update
 
-from sandbox.accounts import Account
+from sandbox.accounts import Account, find_account
 from sandbox.core import Sandbox, new_id
 from sandbox.datasets import DataError, LabelledImage, class_names
 from sandbox.exportzip import read_export, write_export
@@ -101,17 +101,21 @@ def select_images(
     return [image for image in narrowed if image.shapes or image.tags]
 
 
-def advance_exports(sandbox: Sandbox, settings_of: "dict[str, Account]") -> float | None:
+def advance_exports(sandbox: Sandbox) -> float | None:
     """Move every open export on by what its age allows and return seconds until the next one is due, or None."""
     with sandbox.store.read() as tx:
         waiting = every(tx, select(exports).where(exports.c.status.in_(("pending", "processing"))))
+        owners = {account_id: find_account(tx, account_id) for account_id in {row["account_id"] for row in waiting}}
     due_s: list[float] = []
     for export in waiting:
-        settings = settings_of[export["account_id"]].settings
+        account = owners[export["account_id"]]
+        if account is None:
+            continue
+        settings = account.settings
         age_s = sandbox.clock.now_s() - export["created_at"]
         ready_s = settings.export_pending_s + settings.export_processing_s
         if age_s >= ready_s:
-            _finish_export(sandbox, settings_of[export["account_id"]], export)
+            _finish_export(sandbox, account, export)
             continue
         if export["status"] == "pending" and age_s >= settings.export_pending_s:
             with sandbox.store.write() as tx:

@@ -83,21 +83,35 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("transport", "a name is one path segment, its slashes encoded", ("wire",)),
     Behaviour("envelopes", "v1 resource key, v2 data and pagination, both: the union, read by both clients", ("wire",)),
     Behaviour("errors", "v1 {detail}, v2 and both {error: {code, message, details}, detail}", ("wire", "sdk")),
-    Behaviour("errors", "402 carries required and remaining in the account's unit, nested as each dialect reads", ("sdk",)),
+    Behaviour(
+        "errors", "402 carries required and remaining in the account's unit, nested as each dialect reads", ("sdk",)
+    ),
     Behaviour("errors", "objects of other organisations answer 404", ("sdk",)),
     Behaviour("errors", "a key in a v1 account that is no id answers 422", ("guess",)),
-    Behaviour("roles", "viewer reads and quotes, member creates and cancels, admin deletes and promotes", ("sdk", "doc")),
+    Behaviour(
+        "roles", "viewer reads and quotes, member creates and cancels, admin deletes and promotes", ("sdk", "doc")
+    ),
     Behaviour("roles", "deleting an export needs admin", ("sdk",)),
-    Behaviour("rate limit", "sliding window per key and hour, X-RateLimit headers, 429 with Retry-After", ("doc", "sdk")),
+    Behaviour(
+        "rate limit", "sliding window per key and hour, X-RateLimit headers, 429 with Retry-After", ("doc", "sdk")
+    ),
     Behaviour("rate limit", "requests refused with 429, and downloads from storage, do not count", ("guess",)),
     Behaviour("idempotency", "a key replays the stored answer for 24 hours", ("sdk",)),
-    Behaviour("idempotency", "only successful answers are stored; the same key with another body answers 409", ("guess",)),
+    Behaviour(
+        "idempotency", "only successful answers are stored; the same key with another body answers 409", ("guess",)
+    ),
     Behaviour("credits", "v1: 10, 60, 120 credits a minute (a10g, a100, h100)", ("seed",)),
     Behaviour("credits", "v2: 22 917 and 82 292 micro-USD a minute (a10g, h100)", ("sdk",)),
     Behaviour("credits", "v2: 45 833 micro-USD a minute (a100); 1 credit shown as 10 000 micro-USD", ("guess",)),
     Behaviour("credits", "an unknown operation answers 400", ("sdk",)),
-    Behaviour("billing", "credits: charged at create from epochs x tier, the rest refunded as training_refund_<gpu>", ("seed",)),
-    Behaviour("billing", "credits: a failed run is refunded in full, a cancelled one pays for the epochs it ran", ("guess",)),
+    Behaviour(
+        "billing",
+        "credits: charged at create from epochs x tier, the rest refunded as training_refund_<gpu>",
+        ("seed",),
+    ),
+    Behaviour(
+        "billing", "credits: a failed run is refunded in full, a cancelled one pays for the epochs it ran", ("guess",)
+    ),
     Behaviour("billing", "micro_usd: charged once, on success; a start needs 2 000 000", ("sdk",)),
     Behaviour("billing", "planned minutes: 30 s an epoch on a10g, 2.5 and 4 times faster on a100 and h100", ("guess",)),
     Behaviour("billing", "real engine: begun minutes of training time on this machine", ("guess",)),
@@ -109,13 +123,21 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("training", "an export that is not completed answers 400 naming its status", ("sdk",)),
     Behaviour("training", "fewer than 5 images answer 422 in v1, no such rule in v2", ("seed", "sdk")),
     Behaviour("training", "an export with no images, or without their files, fails in the worker", ("sdk", "guess")),
-    Behaviour("training", "v1 knows detectron2, v2 rfdetr_keypoint, both neither; runs of others are not shown", ("wire", "guess")),
+    Behaviour(
+        "training",
+        "v1 knows detectron2, v2 rfdetr_keypoint, both neither; runs of others are not shown",
+        ("wire", "guess"),
+    ),
     Behaviour("training", "gpu_type auto runs on a10g; v1 refuses the word", ("wire", "guess")),
     Behaviour("training", "cancel of an ended run answers 400", ("sdk",)),
     Behaviour("training", "a downloaded config.json is unwrapped, another pipeline's answers 400", ("sdk",)),
     Behaviour("training", "config.epochs outside 1 to 10 000 answers 422; 50 when absent and scripted", ("guess",)),
     Behaviour("training", "real engine: yolox and classification; other pipelines answer 422", ("guess",)),
-    Behaviour("models", "status training while the run trains, then ready or failed; model_id on the run at the end", ("seed", "sdk")),
+    Behaviour(
+        "models",
+        "status training while the run trains, then ready or failed; model_id on the run at the end",
+        ("seed", "sdk"),
+    ),
     Behaviour("models", "download of a model that is not ready: 400, or 409 by setting", ("sdk", "seed")),
     Behaviour("models", "delete archives in v1 and removes in v2, or by setting", ("seed", "sdk")),
     Behaviour("models", "class_mapping by index in v1 and as a list in v2, or by setting", ("seed", "sdk")),

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -108,6 +109,7 @@ def _start(folder: Path, idle_exit_s: float) -> SandboxAddress:
         child = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
+    threading.Thread(target=child.wait, name="sandbox-reaper", daemon=True).start()  # it outlives us; no zombie if not
     deadline_s = time.monotonic() + _START_S
     while time.monotonic() < deadline_s:
         found = find_running(folder)

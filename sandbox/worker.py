@@ -6,7 +6,6 @@ import time
 
 from sqlalchemy import func, select
 
-from sandbox.accounts import Account, find_account
 from sandbox.catalog import advance_exports
 from sandbox.core import Sandbox
 from sandbox.store import exports, runs
@@ -54,19 +53,13 @@ class Worker(threading.Thread):
 
     def _work(self) -> float:
         try:
-            due_s = advance_exports(self._sandbox, self._accounts())
+            due_s = advance_exports(self._sandbox)
             self._trainer.tick()
         except Exception:
             logger.exception("the sandbox worker will try again")
             return _IDLE_S
         pause_s = _BUSY_S if self._trainer.is_busy else _IDLE_S
         return pause_s if due_s is None else max(0.005, min(pause_s, due_s))
-
-    def _accounts(self) -> dict[str, Account]:
-        waiting = select(exports.c.account_id).where(exports.c.status.in_(("pending", "processing"))).distinct()
-        with self._sandbox.store.read() as tx:
-            found = [find_account(tx, account_id) for account_id in tx.execute(waiting).scalars().all()]
-        return {account.id: account for account in found if account is not None}
 
     def _open_work(self) -> bool:
         with self._sandbox.store.read() as tx:

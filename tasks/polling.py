@@ -10,10 +10,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from pipeline.dossier import utc_now
 from pipeline.models import CostEstimate, RunStatus, TrainingRun, TrainPlan, WatchedRun
 from pipeline.polling import Look, WatchLog, watch_run
 from pipeline.pricing import cost_so_far
-from pipeline.report import describe_progress, utc_now
+from pipeline.report import describe_progress
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
 

@@ -8,7 +8,8 @@ from prefect.cache_policies import NO_CACHE
 from pipeline.contactsheet import contact_sheet, data_uri
 from pipeline.errors import OutputPathError, PipelineError
 from pipeline.models import RunReport, Settlement, TrainingRun, TrainRequest
-from pipeline.report import money_line, render_markdown, run_page, write_report
+from pipeline.rendering import render_markdown, write_report
+from pipeline.report import money_line, run_page
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
 

@@ -60,11 +60,12 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     home = tmp_path_factory.mktemp("prefect-server")
     port = free_port()
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    api = f"http://127.0.0.1:{port}/api"
+    # Its pages ask port 4200, whatever --port says, unless they are told where it is.
+    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_UI_API_URL": api}
     log = (home / "server.log").open("wb")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    api = f"http://127.0.0.1:{port}/api"
     deadline = time.monotonic() + SERVER_START_S
     while True:
         try:

@@ -1,6 +1,6 @@
 """Runs in the environment of the vendor's 1.0 client: every call the seed documents, facts printed as JSON."""
 
-# ruff: noqa: T201, INP001
+# ruff: noqa: T201
 
 import json
 import sys

@@ -31,6 +31,7 @@ from pipeline.errors import (
 from pipeline.models import Export, ModelFacts, ModelTask, RunStatus, TrainingRun, TrainPlan, TrainRequest, Unit
 from pipeline.planning import resolve_plan
 from pipeline.provider import ByteStream, ResumePoint
+from providers.connect import connect
 from providers.http import ClientOptions
 from providers.pictograph import PictographProvider
 from providers.pictograph_profile import pictograph_profile
@@ -440,6 +441,28 @@ def test_a_flipped_bit_is_found(new_account: NewAccount, tmp_path: Path) -> None
         collect(
             lambda resume: account.provider.open_model(model, resume), tmp_path / "m", max_bytes=10**7, clock=Hasty()
         )
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    new_account: NewAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loopback addresses are called directly, for the API as for the storage, whatever proxy is configured."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    account = new_account()
+    with account.provider.open_model(account.model()) as stream:
+        assert read(stream)
+
+
+def test_connecting_to_a_running_sandbox(new_account: NewAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two variables of a running sandbox lead to an adapter that works and is marked as a rehearsal."""
+    account = new_account()
+    monkeypatch.setenv("TRAIN_PIPELINE_SANDBOX_URL", account.control.url)
+    monkeypatch.setenv("TRAIN_PIPELINE_SANDBOX_KEY", account.control.api_key)
+    provider = connect("pictograph", sandbox=True)
+    provider.check_account(account.plan())
+    provider.close()
+    assert provider.profile.sandbox
 
 
 def test_the_storage_never_sees_the_key(new_account: NewAccount) -> None:

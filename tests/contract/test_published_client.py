@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -25,6 +26,7 @@ STEPS = [{"status": "queued", "for_s": 0.05}, {"status": "running", "for_s": 0.2
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    """A sandbox for the tests of this file."""
     with SandboxServer(tmp_path_factory.mktemp("home")) as running:
         yield running
 
@@ -46,13 +48,16 @@ def connect(account: SandboxAccount, *, max_retries: int = 0) -> Client:
 
 @pytest.fixture
 def client(account: SandboxAccount) -> Iterator[Client]:
+    """The vendor's client, open."""
     with connect(account) as opened:
         yield opened
 
 
 @pytest.fixture
-def train(client: Client) -> Callable[..., object]:
-    def start(name: str, **changes: object) -> object:
+def train(client: Client) -> Callable[..., Any]:
+    """A training with what the test does not care about filled in."""
+
+    def start(name: str, **changes: Any) -> Any:
         order = {"pipeline_type": "yolox", "config": {"epochs": 10}, "poll_interval": 0.02, **changes}
         return client.training.create(dataset_name="road signs/x", export_name="e 1/x", name=name, **order)
 
@@ -98,7 +103,7 @@ def test_exports(client: Client, tmp_path: Path) -> None:
         client.exports.create("road signs/x", "e 1/x")
 
 
-def test_training_to_a_model_that_runs(client: Client, train: Callable[..., object], tmp_path: Path) -> None:
+def test_training_to_a_model_that_runs(client: Client, train: Callable[..., Any], tmp_path: Path) -> None:
     """A training is waited for, billed once, and leaves a model whose weights a runtime loads."""
     before = client.credits.balance().period_spend_micro_usd
     run = train("run 1/x")
@@ -120,7 +125,7 @@ def test_training_to_a_model_that_runs(client: Client, train: Callable[..., obje
     assert config.stat().st_size == next(file.size_bytes for file in manifest.files if file.name == "config.json")
 
 
-def test_versions_of_a_model(client: Client, train: Callable[..., object]) -> None:
+def test_versions_of_a_model(client: Client, train: Callable[..., Any]) -> None:
     """A second training can add a version, either can be promoted, and the model is deleted with both."""
     run = train("versioned")
     again = train("versioned again", version_of_model_id=run.model_id)
@@ -137,7 +142,7 @@ def test_versions_of_a_model(client: Client, train: Callable[..., object]) -> No
         client.models.get("versioned")
 
 
-def test_cancel_and_lists(client: Client, train: Callable[..., object]) -> None:
+def test_cancel_and_lists(client: Client, train: Callable[..., Any]) -> None:
     """A run is cancelled by name and in bulk, an ended one cannot be, and lists page and filter."""
     first, second = train("c1", wait=False), train("c2", wait=False)
     assert client.training.cancel("c1").status == "cancelled"
@@ -154,7 +159,7 @@ def test_cancel_and_lists(client: Client, train: Callable[..., object]) -> None:
     assert waited.status == "completed"
 
 
-def test_jobs_and_notifications(client: Client, train: Callable[..., object]) -> None:
+def test_jobs_and_notifications(client: Client, train: Callable[..., Any]) -> None:
     """A running training is an active job with a way to cancel it, and its end is a notification."""
     run = train("job", wait=False)
     active = [job for job in client.jobs.list(status="active", type="training") if job.id == run.id]

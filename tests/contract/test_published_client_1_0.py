@@ -30,6 +30,7 @@ def interpreter() -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    """A sandbox for the tests of this file."""
     with SandboxServer(tmp_path_factory.mktemp("home")) as running:
         yield running
 

@@ -15,6 +15,7 @@ Ready = Callable[..., tuple[SandboxAccount, httpx.Client]]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    """A sandbox for the tests of this file."""
     with SandboxServer(tmp_path_factory.mktemp("home")) as running:
         yield running
 
@@ -59,6 +60,7 @@ def item(answer: httpx.Response, key: str) -> Any:
 
 
 def order(**changes: Any) -> dict[str, Any]:
+    """Return the body of a create."""
     return {
         "dataset_name": "ds",
         "export_name": "e",

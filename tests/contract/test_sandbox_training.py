@@ -18,11 +18,13 @@ LOOKS = [{"status": "queued"}, {"status": "running", "for_looks": 2, "epochs": 1
 
 @pytest.fixture(scope="module")
 def clock() -> ManualClock:
+    """The time of the sandbox, moved by the tests alone."""
     return ManualClock()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, clock: ManualClock) -> Iterator[SandboxServer]:
+    """A sandbox for the tests of this file."""
     with SandboxServer(tmp_path_factory.mktemp("home"), clock) as running:
         yield running
 
@@ -108,7 +110,7 @@ def test_a_script_may_say_what_no_vendor_says(ready: Ready) -> None:
         {"status": "paused", "progress": 10, "eta_seconds": 9, "error_message": "node lost"},
         {"status": "running", "for_looks": 4},
     ]
-    account, http = ready(script={"mode": "looks", "steps": steps})
+    _, http = ready(script={"mode": "looks", "steps": steps})
     run = start(http)
     shown = [look(http, run) for _ in range(3)]
     assert [(view["status"], view["progress"]) for view in shown] == [("running", 70), ("paused", 10), ("running", 0)]

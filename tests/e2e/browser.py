@@ -134,7 +134,7 @@ class Browser:
     def click(self, text: str) -> None:
         """Click the innermost element that shows exactly this text."""
         clicked = self.run(
-            "(() => { const found = [...document.querySelectorAll('a, button, [role=tab], span, div')]"
+            "(() => { const found = [...document.querySelectorAll('body *')]"
             f".filter(e => e.innerText && e.innerText.trim() === {json.dumps(text)} && e.offsetParent);"
             " if (found.length) found[found.length - 1].click(); return found.length; })()"
         )

@@ -255,6 +255,17 @@ class TestContent:
         assert "unreadable_annotation" in _codes(report)
 
 
+def test_a_polygon_without_a_box_is_given_its_own(archive_file: Write) -> None:
+    """Its corners decide; a folder in front of the picture's name does not hide the picture."""
+    name, document = annotation("a.png")
+    corners = [{"x": 4, "y": 6}, {"x": 10, "y": 2}, {"x": 7, "y": 9}]
+    document["annotations"] = [{"id": "1", "name": "stop", "type": "polygon", "polygon": {"paths": [corners]}}]
+    document["image"]["file_name"] = "batch/a.png"
+    report = _inspect(archive_file({name: document, "images/batch/a.png": b"pixels"}))
+    assert report.samples[0].boxes[0].box == (4, 2, 6, 7)
+    assert "missing_pictures" not in _codes(report)
+
+
 def _end_of(archive: Path) -> type[PipelineError] | None:
     try:
         _inspect(archive)
@@ -297,14 +308,14 @@ class TestDamage:
         whole = make_zip(make_archive(*SIX))
         dice = random.Random(7)  # noqa: S311 - not for secrets
         path, ends = tmp_path / "export.zip", []
-        for _ in range(600):
+        for _ in range(300):
             damaged = bytearray(whole)
             for _ in range(dice.choice((1, 1, 4))):
                 damaged[dice.randrange(len(damaged))] = dice.randrange(256)
             path.write_bytes(damaged)
             ends.append(_end_of(path))
         assert set(ends) == {None, ExportRejectedError}
-        assert ends.count(ExportRejectedError) > 300
+        assert ends.count(ExportRejectedError) > 150
 
 
 class TestSamples:

@@ -592,6 +592,15 @@ def test_find_run_takes_the_exact_name_and_the_newest() -> None:
     assert found.handle.run_id == "new"
 
 
+def test_find_run_knows_its_own_run_under_another_readable_name() -> None:
+    """The operation key in the name decides, so that a rerun with a new --name does not pay again."""
+    key = plan().operation_key[:10]
+    rows = [run_row(id="other", name=f"renamed-x{key}"), run_row(id="ours", name=f"renamed-{key}")]
+    found = api({"GET /training/": paged(rows, 100, "v2")}).provider.find_run(plan())
+    assert found is not None
+    assert found.handle.run_id == "ours"
+
+
 def test_a_server_that_ignores_the_offset_ends_the_search() -> None:
     """The same page again and again is read twice, not for ever."""
     server = api({"GET /training/": ok({"training_runs": [run_row()]})})

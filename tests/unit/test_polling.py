@@ -163,6 +163,8 @@ def test_blindness_is_limited(clock: FakeClock) -> None:
     """After so long without one look a person decides; the run is handed over as last seen."""
     watched = _watch(clock, RUNNING, ProviderUnavailableError("503"), policy=_policy(max_blind_s=600))
     assert watched.run == RUNNING
+    with pytest.raises(TrainingTimedOutError, match="one failed with: 503"):
+        require_success(watched)
     assert 600 < clock.now - 1000 < 700
     with pytest.raises(TrainingTimedOutError, match="not one successful look"):
         _watch(clock, ProviderUnavailableError("503"), policy=_policy(max_blind_s=600))
@@ -319,7 +321,7 @@ def test_success_is_required_by_name() -> None:
         (make_run(RunStatus.FAILED, error_message="CUDA out of memory"), TrainingFailedError, "CUDA out of memory"),
         (make_run(RunStatus.FAILED), TrainingFailedError, "no reason given"),
         (make_run(RunStatus.CANCELLED), TrainingCancelledError, "cancelled at the provider"),
-        (make_run(RunStatus.UNKNOWN, provider_status="paused"), TrainingTimedOutError, "still 'paused'"),
+        (make_run(RunStatus.UNKNOWN, provider_status="paused"), TrainingTimedOutError, "last seen 'paused'"),
     ):
         with pytest.raises(kind, match=text) as caught:
             require_success(WatchedRun(run=run))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline import errors
+from pipeline.dossier import OUTCOMES, Dossier
 from pipeline.errors import ErrorContext, OutputPathError, PipelineError, TransportError
 from pipeline.models import (
     ClassCount,
@@ -32,18 +33,15 @@ from pipeline.models import (
     Unit,
     WatchedRun,
 )
+from pipeline.rendering import render_markdown, write_report
 from pipeline.report import (
-    OUTCOMES,
-    Dossier,
     all_findings,
     describe_progress,
     headline_metric,
     money_line,
-    render_markdown,
     run_page,
     summary_json,
     summary_rows,
-    write_report,
 )
 from tests.unit.conftest import make_estimate, make_export, make_plan, make_profile, make_request, make_run
 

@@ -19,6 +19,7 @@ STEPS = [
 
 
 def script(**changes: object) -> Script:
+    """Return the script of these tests, changed."""
     return Script.model_validate({"steps": STEPS, **changes})
 
 

@@ -215,6 +215,13 @@ def test_what_the_storage_refuses(status: int, error: type[ProviderError]) -> No
     assert len(bucket.asked) == 1
 
 
+def test_a_busy_storage_names_its_delay() -> None:
+    """Retry-After of a 503 reaches the caller, who decides when to go on."""
+    with pytest.raises(ProviderUnavailableError) as caught:
+        Bucket(httpx.Response(503, headers={"Retry-After": "9"})).read()
+    assert caught.value.context.retry_after_s == 9
+
+
 def test_a_compressed_file_is_refused() -> None:
     """Bytes that are not the stored bytes cannot be compared with the stored digest."""
     with pytest.raises(UnexpectedResponseError, match="compressed"):

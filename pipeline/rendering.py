@@ -1,0 +1,169 @@
+"""The run report as Markdown for people, and both its files on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+
+from pipeline.collection import check_output_dir
+from pipeline.errors import (
+    OutputPathError,
+)
+from pipeline.models import (
+    CurvePoint,
+    ExportReport,
+    Finding,
+    ModelArtifact,
+    RunReport,
+    Skipped,
+    SmokeReport,
+)
+from pipeline.report import all_findings, duration, is_rehearsal, metric_line, money_line, run_page
+
+
+def write_report(report: RunReport, folder: Path) -> tuple[Path, Path]:
+    """Write ``report.md`` and ``report.json``; return their paths.
+
+    Raises:
+        OutputPathError: The folder cannot be written.
+    """
+    check_output_dir(folder)
+    markdown, data = folder / "report.md", folder / "report.json"
+    for path, text in ((markdown, render_markdown(report, folder)), (data, report.model_dump_json(indent=2))):
+        part = path.with_suffix(path.suffix + ".part")
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputPathError(f"{str(path)!r} could not be written ({error.strerror or error})") from error
+    return markdown, data
+
+
+def render_markdown(report: RunReport, folder: Path | None = None) -> str:
+    """Return the report as GitHub-flavoured Markdown; pictures are linked relative to ``folder`` where it is given."""
+    parts = [
+        _header(report),
+        _summary(report),
+        _curve(report.watched.curve if report.watched else ()),
+        _pictures(report.smoke, folder),
+        _classes(report.export),
+        _findings(all_findings(report)),
+        _skipped(report.skipped),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _header(report: RunReport) -> str:
+    name = report.plan.run_name if report.plan else report.request.dataset
+    lines = [f"# {report.outcome.value.replace('_', ' ').capitalize()}: {_escape(name)}", "", _escape(report.message)]
+    if is_rehearsal(report):
+        lines += ["", "> **Rehearsal.** This model was trained by the local sandbox; it must not replace a hosted one."]
+    return "\n".join(lines)
+
+
+def _summary(report: RunReport) -> str:
+    rows = [
+        ("Data set", report.request.dataset),
+        ("Pipeline", f"{report.request.pipeline} on {report.cost.gpu if report.cost else report.request.gpu}"),
+        ("Money", money_line(report)),
+        ("Held-out metric", metric_line(report)),
+        ("Took", duration((report.ended_at - report.started_at).total_seconds())),
+    ]
+    rows += _run_rows(report) + _artifact_rows(report.artifact, report.smoke)
+    body = "\n".join(f"| {key} | {_escape(value)} |" for key, value in rows)
+    return f"| | |\n| --- | --- |\n{body}"
+
+
+def _run_rows(report: RunReport) -> list[tuple[str, str]]:
+    if report.run is None:
+        return []
+    handle = report.run.handle
+    how = "found and taken over" if report.run.adopted else "started"
+    rows = [("Run", f"{handle.name} (`{handle.run_id}`), {how}, {report.run.provider_status}")]
+    if report.watched is not None:
+        failed = f", {report.watched.failed_looks} more failed" if report.watched.failed_looks else ""
+        rows.append(("Watched", f"{duration(report.watched.watched_s)}, {report.watched.looks} looks{failed}"))
+    if page := run_page(report):
+        rows.append(("Page", page))
+    return rows
+
+
+def _artifact_rows(artifact: ModelArtifact | None, smoke: SmokeReport | None) -> list[tuple[str, str]]:
+    rows = []
+    if artifact is not None:
+        digest = any("(" in item for item in artifact.verified_by)
+        checked = ", ".join(artifact.verified_by) or "nothing"
+        note = "" if digest else "; the storage offered no digest"
+        rows.append(("Model", f"`{artifact.path}`, {artifact.size_bytes} bytes"))
+        rows.append(("Verified by", checked + note))
+        rows.append(("SHA-256", f"`{artifact.sha256}`"))
+    if smoke is not None:
+        agreement = "labels unknown" if smoke.agreement is None else f"{smoke.agreement:.0%} of the labels found"
+        rows.append(("Smoke test", f"{len(smoke.results)} real pictures, {agreement}"))
+    return rows
+
+
+def _curve(points: tuple[CurvePoint, ...]) -> str:
+    if len(points) < 2:
+        return ""
+    step = max(1, len(points) // 30)
+    shown = [*points[:-1:step], points[-1]]
+    epochs = ", ".join(str(point.epoch) for point in shown)
+    losses = ", ".join(_plain(point.loss) for point in shown)
+    return (
+        f'## Loss\n\n```mermaid\nxychart-beta\n    title "Training loss"\n    x-axis "epoch" [{epochs}]\n'
+        f'    y-axis "loss"\n    line [{losses}]\n```'
+    )
+
+
+def _pictures(smoke: SmokeReport | None, folder: Path | None) -> str:
+    if smoke is None:
+        return ""
+    lines = [
+        "## Predictions on real pictures",
+        "",
+        "| picture | sees | labels found | ms |",
+        "| --- | --- | --- | --- |",
+    ]
+    for result in smoke.results:
+        seen = ", ".join(f"{p.name} {p.confidence:.0%}" for p in result.predictions[:5]) or "nothing"
+        found = f"{result.found} of {result.expected}"
+        lines.append(f"| {_escape(result.picture)} | {_escape(seen)} | {found} | {result.latency_s * 1000:.1f} |")
+    if folder is not None:
+        overlays = [result.overlay for result in smoke.results if result.overlay]
+        lines += ["", " ".join(f"![{path.stem}]({_relative(path, folder)})" for path in overlays)]
+    return "\n".join(lines)
+
+
+def _classes(export: ExportReport | None) -> str:
+    if export is None or not export.classes:
+        return ""
+    rows = "\n".join(f"| {_escape(count.name)} | {count.images} | {count.objects} |" for count in export.classes)
+    return f"## Classes in the export\n\n| class | images | labels |\n| --- | --- | --- |\n{rows}"
+
+
+def _findings(findings: Iterable[Finding]) -> str:
+    rows = [f"| {item.severity.value} | {_escape(item.code)} | {_escape(item.message)} |" for item in findings]
+    return "## Findings\n\n| severity | code | what |\n| --- | --- | --- |\n" + "\n".join(rows) if rows else ""
+
+
+def _skipped(skipped: tuple[Skipped, ...]) -> str:
+    rows = [f"- {item.stage}: {_escape(item.reason)}" for item in skipped]
+    return "## Skipped\n\n" + "\n".join(rows) if rows else ""
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+
+
+def _escape(text: str) -> str:
+    """Keep foreign text from breaking out of a table cell or opening markup."""
+    one_line = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|")
+    return one_line.replace("<", "&lt;").replace("](", "]\\(")
+
+
+def _plain(number: float) -> str:
+    """Return four significant digits without an exponent, which Mermaid cannot read."""
+    return f"{Decimal(f'{number:.4g}'):f}"
