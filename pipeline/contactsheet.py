@@ -1,20 +1,24 @@
-"""One small picture out of many: the run's predictions at a glance, light enough to travel inside an artifact."""
+"""One picture out of many: the run's predictions at a glance, light enough to travel inside an artifact."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-TILE = 192
-"""Side of one picture on the sheet, in pixels."""
+TILE = 256
+"""Longest side of one picture on the sheet, in pixels."""
+GAP = 4
+"""Space between pictures, in pixels."""
 COLUMNS = 3
 """Pictures in a row."""
-QUALITY = 60
-"""JPEG quality: about 4 kB a picture."""
+MOST = 12
+"""Pictures on a sheet; the first ones are taken."""
+QUALITY = 70
+"""JPEG quality: about 8 kB a picture."""
+BACKGROUND = (24, 24, 28)
 
 
 def contact_sheet(pictures: Sequence[Path]) -> bytes:
@@ -22,24 +26,26 @@ def contact_sheet(pictures: Sequence[Path]) -> bytes:
 
     Raises:
         ValueError: There is no picture.
+        OSError: A picture cannot be read.
     """
     if not pictures:
         raise ValueError("a contact sheet needs one picture or more")
-    columns = min(COLUMNS, len(pictures))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * TILE, rows * TILE), "white")
-    for number, path in enumerate(pictures):
-        with Image.open(path) as picture:
-            tile = picture.convert("RGB")
-        tile.thumbnail((TILE, TILE))
-        left = (number % columns) * TILE + (TILE - tile.width) // 2
-        top = (number // columns) * TILE + (TILE - tile.height) // 2
+    tiles = [_tile(path) for path in pictures[:MOST]]
+    columns = min(COLUMNS, len(tiles))
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), BACKGROUND)
+    for number, tile in enumerate(tiles):
+        left = (number % columns) * (width + GAP) + (width - tile.width) // 2
+        top = (number // columns) * (height + GAP) + (height - tile.height) // 2
         sheet.paste(tile, (left, top))
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=QUALITY, optimize=True)
     return buffer.getvalue()
 
 
-def data_uri(jpeg: bytes) -> str:
-    """Return the JPEG as an address that carries its own content."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+def _tile(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        tile = picture.convert("RGB")
+    tile.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
+    return tile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from pipeline.errors import BudgetExceededError, ConfigurationError, ErrorContext, InsufficientCreditsError
-from pipeline.models import CostEstimate, Money, TrainingRun, TrainRequest, Unit
+from pipeline.models import CostEstimate, Money, Severity, TrainingRun, TrainRequest, Unit
 
 
 def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
@@ -13,6 +13,7 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
 
     Raises:
         BudgetExceededError: The price is above the cap.
+        ConfigurationError: The provider says that it would not start this run, whatever the balance.
         ConfigurationError: The cap is in another unit than the account.
         InsufficientCreditsError: The provider says the balance does not cover it.
     """
@@ -23,6 +24,11 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
             f"the training is priced at {estimate.total} ({estimate.gpu_minutes:g} min on {estimate.gpu} at "
             f"{estimate.per_minute} a minute), above {field}={cap}; raise {field}, train shorter or on a cheaper GPU",
             ErrorContext(field=field),
+        )
+    blocked = [finding.message for finding in estimate.findings if finding.severity is Severity.ERROR]
+    if blocked:
+        raise ConfigurationError(
+            f"the provider would not start this training: {'; '.join(blocked)}", ErrorContext(operation="quote")
         )
     if not estimate.sufficient:
         balance = f", the balance is {estimate.balance}" if estimate.balance is not None else ""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 from pathlib import Path
 
 from pipeline.collection import check_output_dir
-from pipeline.errors import (
-    OutputPathError,
-)
+from pipeline.errors import OutputPathError
+from pipeline.illustrations import CURVE_FILE, Illustrations, curve_of, filed
 from pipeline.models import (
-    CurvePoint,
     ExportReport,
     Finding,
     ModelArtifact,
@@ -23,14 +20,17 @@ from pipeline.report import all_findings, duration, is_rehearsal, metric_line, m
 
 
 def write_report(report: RunReport, folder: Path) -> tuple[Path, Path]:
-    """Write ``report.md`` and ``report.json``; return their paths.
+    """Write ``report.md``, ``report.json`` and the loss curve they show; return the first two's paths.
 
     Raises:
         OutputPathError: The folder cannot be written.
     """
     check_output_dir(folder)
     markdown, data = folder / "report.md", folder / "report.json"
-    for path, text in ((markdown, render_markdown(report, folder)), (data, report.model_dump_json(indent=2))):
+    files = {markdown: render_markdown(report, filed(report, folder)), data: report.model_dump_json(indent=2)}
+    if curve := curve_of(report):
+        files[folder / CURVE_FILE] = curve
+    for path, text in files.items():
         part = path.with_suffix(path.suffix + ".part")
         try:
             part.write_text(text, encoding="utf-8")
@@ -41,13 +41,14 @@ def write_report(report: RunReport, folder: Path) -> tuple[Path, Path]:
     return markdown, data
 
 
-def render_markdown(report: RunReport, folder: Path | None = None) -> str:
-    """Return the report as GitHub-flavoured Markdown; pictures are linked relative to ``folder`` where it is given."""
+def render_markdown(report: RunReport, illustrations: Illustrations | None = None) -> str:
+    """Return the report as GitHub-flavoured Markdown, with these pictures."""
+    shown = illustrations or Illustrations()
     parts = [
         _header(report),
         _summary(report),
-        _curve(report.watched.curve if report.watched else ()),
-        _pictures(report.smoke, folder),
+        _pictures(report.smoke, shown.predictions),
+        f"## Training loss\n\n![training loss by epoch]({shown.curve})" if shown.curve else "",
         _classes(report.export),
         _findings(all_findings(report)),
         _skipped(report.skipped),
@@ -105,25 +106,13 @@ def _artifact_rows(artifact: ModelArtifact | None, smoke: SmokeReport | None) ->
     return rows
 
 
-def _curve(points: tuple[CurvePoint, ...]) -> str:
-    if len(points) < 2:
-        return ""
-    step = max(1, len(points) // 30)
-    shown = [*points[:-1:step], points[-1]]
-    epochs = ", ".join(str(point.epoch) for point in shown)
-    losses = ", ".join(_plain(point.loss) for point in shown)
-    return (
-        f'## Loss\n\n```mermaid\nxychart-beta\n    title "Training loss"\n    x-axis "epoch" [{epochs}]\n'
-        f'    y-axis "loss"\n    line [{losses}]\n```'
-    )
-
-
-def _pictures(smoke: SmokeReport | None, folder: Path | None) -> str:
+def _pictures(smoke: SmokeReport | None, addresses: tuple[str, ...]) -> str:
     if smoke is None:
         return ""
-    lines = [
-        "## Predictions on real pictures",
-        "",
+    lines = ["## Predictions on real pictures", ""]
+    if addresses:
+        lines += [" ".join(f"![predictions]({address})" for address in addresses), ""]
+    lines += [
         "| picture | sees | labels found | ms |",
         "| --- | --- | --- | --- |",
     ]
@@ -131,9 +120,6 @@ def _pictures(smoke: SmokeReport | None, folder: Path | None) -> str:
         seen = ", ".join(f"{p.name} {p.confidence:.0%}" for p in result.predictions[:5]) or "nothing"
         found = f"{result.found} of {result.expected}"
         lines.append(f"| {_escape(result.picture)} | {_escape(seen)} | {found} | {result.latency_s * 1000:.1f} |")
-    if folder is not None:
-        overlays = [result.overlay for result in smoke.results if result.overlay]
-        lines += ["", " ".join(f"![{path.stem}]({_relative(path, folder)})" for path in overlays)]
     return "\n".join(lines)
 
 
@@ -154,16 +140,7 @@ def _skipped(skipped: tuple[Skipped, ...]) -> str:
     return "## Skipped\n\n" + "\n".join(rows) if rows else ""
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-
-
 def _escape(text: str) -> str:
     """Keep foreign text from breaking out of a table cell or opening markup."""
     one_line = " ".join(text.splitlines()).replace("\\", "\\\\").replace("|", "\\|")
     return one_line.replace("<", "&lt;").replace("](", "]\\(")
-
-
-def _plain(number: float) -> str:
-    """Return four significant digits without an exponent, which Mermaid cannot read."""
-    return f"{Decimal(f'{number:.4g}'):f}"

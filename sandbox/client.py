@@ -1,11 +1,15 @@
 """A handle on one account of a running sandbox: its key, and the control API in words."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+
+# Loopback speaks plain HTTP; loading the system's certificates for each call would take longer than the call.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,13 @@ class SandboxAccount:
         """
         headers = {"X-API-Key": self.api_key, **options.pop("headers", {})}
         answer = httpx.request(
-            method, f"{self.url}/_sandbox{path}", headers=headers, timeout=60, trust_env=False, **options
+            method,
+            f"{self.url}/_sandbox{path}",
+            headers=headers,
+            timeout=60,
+            trust_env=False,
+            verify=_NO_TLS,
+            **options,
         )
         if answer.is_error:
             raise RuntimeError(f"control call {method} {path} answered {answer.status_code}: {answer.text}")
@@ -77,7 +87,9 @@ class SandboxAccount:
     def http(self, **options: Any) -> Iterator[httpx.Client]:
         """Yield an HTTP client of the emulated API with the account's key."""
         base = f"{self.url}/api/v1/developer"
-        with httpx.Client(base_url=base, headers={"X-API-Key": self.api_key}, trust_env=False, **options) as client:
+        with httpx.Client(
+            base_url=base, headers={"X-API-Key": self.api_key}, trust_env=False, verify=_NO_TLS, **options
+        ) as client:
             yield client
 
 
@@ -88,7 +100,7 @@ def new_account(url: str, *, balance: int | None = None, api_key: str | None = N
         RuntimeError: The sandbox refused; the message holds its answer.
     """
     body = {"settings": settings, "balance": balance, "api_key": api_key}
-    answer = httpx.post(f"{url}/_sandbox/accounts", json=body, timeout=30, trust_env=False)
+    answer = httpx.post(f"{url}/_sandbox/accounts", json=body, timeout=30, trust_env=False, verify=_NO_TLS)
     if answer.is_error:
         raise RuntimeError(f"the sandbox refused the account ({answer.status_code}): {answer.text}")
     return SandboxAccount(url, answer.json()["api_key"])

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import httpx
 HOME_VARIABLE = "TRAIN_PIPELINE_SANDBOX_HOME"
 ADDRESS_FILE = "server.json"
 LOG_FILE = "server.log"
+# Loopback speaks plain HTTP; loading the system's certificates for each look would take longer than the look.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _ROOT = Path(__file__).resolve().parents[1]
 _START_S = 60.0
 _LOG_LINES = 15
@@ -77,7 +80,7 @@ def find_running(home: Path) -> SandboxAddress | None:
     """Return the sandbox that serves a home, if one answers."""
     try:
         record = json.loads((home / ADDRESS_FILE).read_text(encoding="utf-8"))
-        health = httpx.get(f"{record['url']}/_sandbox/health", timeout=5, trust_env=False).json()
+        health = httpx.get(f"{record['url']}/_sandbox/health", timeout=5, trust_env=False, verify=_NO_TLS).json()
     except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None
     served = health.get("home") == str(home) if isinstance(health, dict) else False

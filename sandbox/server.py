@@ -196,7 +196,8 @@ def free_socket(port: int) -> socket.socket:
         SandboxStartError: The port is taken.
     """
     for candidate in [port] if port else range(FIRST_PORT, FIRST_PORT + _PORT_TRIES):
-        listener = socket.socket()
+        # Named as TCP, so that asyncio turns Nagle off: header and body leave in two writes, 40 ms apart with it.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((_HOST, candidate))

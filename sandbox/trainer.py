@@ -238,6 +238,6 @@ def _end_stray(pid: int | None, folder: Path) -> None:
 
 
 def _runs_in(pid: int, folder: Path) -> bool:
-    command = ["ps", "-o", "command=", "-p", str(pid)]
+    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
     return str(folder) in shown

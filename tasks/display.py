@@ -19,7 +19,6 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
@@ -98,10 +97,6 @@ class Display:
     def link(self, address: str, text: str, key: str) -> None:
         """Create a link artifact."""
         self._submit(lambda: create_link_artifact(link=address, link_text=text, key=key))
-
-    def image(self, address: str, key: str, description: str) -> None:
-        """Create an image artifact."""
-        self._submit(lambda: create_image_artifact(image_url=address, key=key, description=description))
 
     def _submit(self, job: Callable[[], object]) -> None:
         # Artifacts find their flow and task run through context variables, which threads do not inherit.

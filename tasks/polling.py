@@ -50,6 +50,7 @@ class _Shown:
         self._display = display
         self._status: str | None = None
         self._line = ""
+        self._percent = 0.0
         self._stalled = False
 
     def look(self, look: Look[TrainingRun], log: WatchLog) -> None:
@@ -61,9 +62,10 @@ class _Shown:
         line = describe_progress(look.seen, cost_so_far(self._cost, look.seen, utc_now()))
         if line != self._line:
             self._line = line
-            percent = look.seen.progress or 0.0
-            say(line, percent=percent)
-            self._display.progress(percent, line, artifact_key("progress", self._plan.run_name))
+            self._percent = 100.0 if look.seen.status is RunStatus.COMPLETED else look.seen.progress or self._percent
+            say(line, percent=self._percent)
+            request = self._plan.request
+            self._display.progress(self._percent, line, artifact_key("progress", request.dataset, request.pipeline))
         self._show_stall(log)
 
     def _show_status(self, run: TrainingRun) -> None:

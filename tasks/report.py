@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pipeline.contactsheet import contact_sheet, data_uri
 from pipeline.errors import OutputPathError, PipelineError
+from pipeline.illustrations import Illustrations, embedded
 from pipeline.models import RunReport, Settlement, TrainingRun, TrainRequest
 from pipeline.rendering import render_markdown, write_report
 from pipeline.report import money_line, run_page
@@ -36,12 +36,18 @@ def publish_report(report: RunReport) -> None:
             say(f"the report could not be written: {error}", warning=True)
     key = artifact_key("report", report.request.dataset, report.request.pipeline)
     with Display() as display:
-        display.markdown(render_markdown(report), key, f"{report.outcome.value}: {report.message}"[:1000])
-        overlays = [result.overlay for result in report.smoke.results if result.overlay] if report.smoke else []
-        if overlays:
-            display.image(data_uri(contact_sheet(overlays)), key + "-pictures", "Predictions on real pictures")
+        text = render_markdown(report, _illustrations(report))
+        display.markdown(text, key, f"{report.outcome.value}: {report.message}"[:1000])
         if page := run_page(report):
             display.link(page, f"Run at {report.plan.profile.title}" if report.plan else "Run", key + "-page")
     subject = f"run.{report.run.handle.run_id}" if report.run else f"dataset.{report.request.dataset}"
     payload = {"outcome": report.outcome.value, "message": report.message, "money": money_line(report)}
     announce(f"finished.{report.outcome.value}", subject, report.request.dataset, payload)
+
+
+def _illustrations(report: RunReport) -> Illustrations:
+    try:
+        return embedded(report)
+    except OSError as error:
+        say(f"the report on the run's page has no pictures: {error}", warning=True)
+        return Illustrations()

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from pipeline.collection import collect
 from pipeline.errors import (
     AuthenticationError,
     ConflictError,
-    DigestMismatchError,
     InsufficientCreditsError,
     InvalidRequestError,
     NotFoundError,
@@ -28,85 +22,17 @@ from pipeline.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from pipeline.models import Export, ModelFacts, ModelTask, RunStatus, TrainingRun, TrainPlan, TrainRequest, Unit
-from pipeline.planning import resolve_plan
-from pipeline.provider import ByteStream, ResumePoint
+from pipeline.models import ModelTask, RunStatus, Unit
 from providers.connect import connect
-from providers.http import ClientOptions
-from providers.pictograph import PictographProvider
-from providers.pictograph_profile import pictograph_profile
-from providers.retry import RetryPolicy
 from sandbox.server import SandboxServer
-
-DATASET = "road signs/1"
-PROFILE = pictograph_profile(sandbox=True)
-DIALECTS = {
-    "v1 credits": {"dialect": "v1", "billing": "credits"},
-    "v1 dollars": {"dialect": "v1", "billing": "micro_usd"},
-    "v2": {"dialect": "v2", "billing": "micro_usd"},
-    "both": {"dialect": "both", "billing": "micro_usd"},
-}
-SHORT = {"mode": "looks", "steps": [{"status": "queued", "for_looks": 1},
-         {"status": "running", "for_looks": 2, "epochs": 4}, {"status": "completed"}]}  # fmt: skip
-ENDLESS = {"mode": "manual", "steps": [{"status": "queued"}, {"status": "running"}]}
-OPERATIONS = itertools.count()
-NewAccount = Callable[..., "Account"]
-
-
-class Account:
-    """A sandbox account, an adapter on it, and the shortest ways to an export, a run and a model."""
-
-    def __init__(self, server: SandboxServer, settings: dict[str, Any]) -> None:
-        chosen = {"dialect": "v2", "billing": "micro_usd", "engine": "scripted", "script": SHORT, **settings}
-        self.control = server.new_account(balance=chosen.pop("balance", 10**9), **chosen)
-        self._opened: list[PictographProvider] = []
-        self.provider = self.connect(self.control.api_key)
-
-    def connect(self, key: str) -> PictographProvider:
-        """Return an adapter with this key that does not wait long between attempts."""
-        options = ClientOptions(self.control.url, timeout_s=5.0, retry=RetryPolicy(base_s=0.01))
-        self._opened.append(PictographProvider(SecretStr(key), options, PROFILE))
-        return self._opened[-1]
-
-    def close(self) -> None:
-        """Release every connection."""
-        for provider in self._opened:
-            provider.close()
-
-    def plan(self, **request: Any) -> TrainPlan:
-        """Return the plan of a new operation."""
-        asked = TrainRequest(**{"dataset": DATASET, "sandbox": True, "status_filter": None, **request})
-        return resolve_plan(asked, PROFILE, f"operation-{next(OPERATIONS)}")
-
-    def export(self, plan: TrainPlan) -> Export:
-        """Return the plan's export, finished."""
-        export = self.provider.find_or_create_export(plan)
-        while not export.status.is_terminal:
-            time.sleep(0.02)
-            export = self.provider.get_export(export)
-        return export
-
-    def run(self) -> tuple[TrainPlan, Export, TrainingRun]:
-        """Return a new run and what it was made from."""
-        plan = self.plan()
-        export = self.export(plan)
-        return plan, export, self.provider.create_run(plan, export)
-
-    def model(self) -> ModelFacts:
-        """Return the model of a run that was watched to its end."""
-        return self.provider.get_model(self.finish(self.run()[2]))
-
-    def finish(self, run: TrainingRun) -> TrainingRun:
-        """Look until the run has ended."""
-        for _ in range(50):
-            if run.status.is_terminal:
-                return run
-            run = self.provider.get_run(run.handle)
-        raise AssertionError(f"{run} does not end")
-
-    def paths(self, method: str) -> list[str]:
-        """Return the paths that were asked with a method."""
-        return [request["path"] for request in self.control.requests() if request["method"] == method]
+from tests.contract.pictograph_accounts import (
+    DATASET,
+    DIALECTS,
+    ENDLESS,
+    Account,
+    NewAccount,
+    read,
+)
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +56,6 @@ def new_account(server: SandboxServer) -> Iterator[NewAccount]:
     yield make
     for account in opened:
         account.close()
-
-
-def read(stream: ByteStream) -> bytes:
-    """Return all bytes."""
-    return b"".join(stream.chunks)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -355,94 +276,6 @@ def test_a_failed_run_tells_why(new_account: NewAccount) -> None:
     assert "CUDA out of memory" in (run.error_message or "")
 
 
-@pytest.mark.parametrize(
-    ("headers", "source"),
-    [("goog", "x-goog-hash"), ("content-md5", "Content-MD5"), ("etag-md5", "ETag"), ("none", None)],
-)
-def test_every_way_to_announce_a_digest(new_account: NewAccount, headers: str, source: str | None) -> None:
-    """Whichever header carries it, the announced digest is that of the bytes; without one none is invented.
-
-    An ETag counts as a digest from an object store alone, which shows itself by its other headers.
-    """
-    account = new_account(hash_headers=headers)
-    if headers == "etag-md5":
-        account.control.fault("headers", path=r"^/storage/", headers={"x-amz-request-id": "1"}, times=None)
-    with account.provider.open_model(account.model()) as stream:
-        content = read(stream)
-        assert stream.facts.digest_source == source
-        assert all(
-            digest == hashlib.new(algorithm, content).hexdigest() for algorithm, digest in stream.facts.digests.items()
-        )
-
-
-class Hasty:
-    """Time for the collector: nothing is waited for."""
-
-    def monotonic(self) -> float:
-        """Return the real clock's time."""
-        return time.monotonic()
-
-    def sleep(self, _: float, /) -> None:
-        """Do not wait."""
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"action": "reset", "after_bytes": 400},
-        {"action": "close", "after_bytes": 400},
-        {"action": "truncate", "after_bytes": 400},
-        {"action": "status", "status": 503},
-        {"action": "status", "status": 403},
-    ],
-)
-def test_a_broken_transfer_is_resumed(new_account: NewAccount, tmp_path: Path, fault: dict[str, Any]) -> None:
-    """After a break the rest comes from a newly minted address; the collected file has the announced digest."""
-    account = new_account()
-    model = account.model()
-    account.control.fault(**fault, path=r"^/storage/.*onnx")
-    collected = collect(
-        lambda resume: account.provider.open_model(model, resume), tmp_path / "m.onnx", max_bytes=10**7, clock=Hasty()
-    )
-    assert collected.resumed == 1
-    assert collected.verified_by == ("size", "md5 (x-goog-hash)")
-    minted = [path for path in account.paths("GET") if path.endswith("/download") and "/models/" in path]
-    assert len(minted) == 2
-
-
-@pytest.mark.parametrize("fault", [{"action": "ignore_range"}, {"action": "headers", "headers": {"ETag": '"changed"'}}])
-def test_a_storage_that_cannot_resume_starts_over(new_account: NewAccount, fault: dict[str, Any]) -> None:
-    """An ignored Range or another version's part begins again at byte 0 and gives the whole file."""
-    account = new_account()
-    model = account.model()
-    with account.provider.open_model(model) as stream:
-        content, etag = read(stream), stream.facts.etag
-    account.control.fault(**fault, path=r"^/storage/.*onnx")
-    with account.provider.open_model(model, ResumePoint(100, etag)) as stream:
-        assert (stream.facts.offset, read(stream)) == (0, content)
-
-
-def test_the_rest_of_a_file_is_the_rest(new_account: NewAccount) -> None:
-    """Resuming at an offset gives exactly the bytes from there on, and still announces the whole size."""
-    account = new_account()
-    model = account.model()
-    with account.provider.open_model(model) as stream:
-        content, etag = read(stream), stream.facts.etag
-    with account.provider.open_model(model, ResumePoint(100, etag)) as stream:
-        assert (stream.facts.offset, stream.facts.size_bytes, read(stream)) == (100, len(content), content[100:])
-
-
-def test_a_flipped_bit_is_found(new_account: NewAccount, tmp_path: Path) -> None:
-    """Bytes other than the announced ones are refused, however often they come."""
-    account = new_account()
-    model = account.model()
-    account.control.fault("bitflip", path=r"^/storage/.*onnx", times=None)
-    with pytest.raises(DigestMismatchError):
-        collect(
-            lambda resume: account.provider.open_model(model, resume), tmp_path / "m", max_bytes=10**7, clock=Hasty()
-        )
-
-
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     new_account: NewAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,16 +296,6 @@ def test_connecting_to_a_running_sandbox(new_account: NewAccount, monkeypatch: p
     provider.check_account(account.plan())
     provider.close()
     assert provider.profile.sandbox
-
-
-def test_the_storage_never_sees_the_key(new_account: NewAccount) -> None:
-    """Signed addresses are read without the key, and API calls are made with it."""
-    account = new_account()
-    with account.provider.open_model(account.model()) as stream:
-        read(stream)
-    for request in account.control.requests():
-        names = {name.lower() for name in request["headers"]}
-        assert ("x-api-key" in names) != request["path"].startswith("/storage/"), request["path"]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

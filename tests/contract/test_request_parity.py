@@ -7,14 +7,12 @@ Every difference that is meant to be is listed below with its reason, and one th
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
 
@@ -29,15 +27,15 @@ from providers.pictograph_profile import pictograph_profile
 from providers.pictograph_values import ModelRecord, TrainingSpec
 from sandbox.server import SandboxServer
 from tests.contract import client_calls
+from tests.contract.published_clients import OLD_PYTHON, Client, InProcess, OwnInterpreter
 
-pictograph = pytest.importorskip("pictograph")
+pytest.importorskip("pictograph")
 
 DATASET, EXPORT, MODEL = "road signs", "night 1", "signs model"
 AWKWARD = "a/b ü?%2F#"
 CONFIG: dict[str, Any] = {"epochs": 3, "image_size": 64}
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 KEY = "0123456789abcdef" * 2
-OLD_PYTHON = Path(__file__).parents[2] / os.environ.get("PICTOGRAPH_1_0_PYTHON", ".venv-pictograph-1.0/bin/python")
 SCRIPT = {"mode": "looks", "steps": [{"status": "running", "for_looks": 1, "epochs": 2}, {"status": "completed"}]}
 COMPARED_HEADERS = ("accept", "accept-encoding", "content-type", "idempotency-key", "x-api-key")
 
@@ -122,48 +120,6 @@ class Side:
         before = len(self.account.requests())
         act()
         return list(self.account.requests()[before:])
-
-
-class Client(Protocol):
-    """A published client that makes one call after the other."""
-
-    def call(self, target: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-        """Make a call; return ``ok`` or what it raised."""
-
-
-class InProcess:
-    """The client this interpreter has."""
-
-    def __init__(self, key: str, url: str) -> None:
-        self._client = pictograph.Client(api_key=key, base_url=url)
-
-    def call(self, target: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-        """Make a call."""
-        return client_calls.perform(self._client, target, args, kwargs)
-
-    def close(self) -> None:
-        """Release connections."""
-        self._client.close()
-
-
-class OwnInterpreter:
-    """The client another interpreter has."""
-
-    def __init__(self, key: str, url: str) -> None:
-        command = [str(OLD_PYTHON), client_calls.__file__, key, url]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def call(self, target: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-        """Make a call."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"target": target, "args": args, "kwargs": kwargs}) + "\n")
-        self._process.stdin.flush()
-        return str(json.loads(self._process.stdout.readline()))
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate(timeout=30)
 
 
 @dataclass

@@ -261,21 +261,6 @@ def test_accounts_do_not_see_each_other(ready: Ready) -> None:
     assert item(other.get("/training/"), "training_runs") == []
 
 
-def test_the_rate_limit_counts_down_and_then_refuses(ready: Ready) -> None:
-    """Each answer tells what is left; beyond it come 429 and Retry-After, until the window has moved on."""
-    account, http = ready(dialect="v2", export=False)
-    account.configure(rate_limit=2, rate_window_s=0.6)
-    answers = [http.get("/credits/balance") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
-    assert answers[2].headers["retry-after"] == "1"
-    assert answers[2].json()["error"]["code"] == "rate_limited"
-    waited = 0
-    while http.get("/credits/balance").status_code == 429:
-        waited += 1
-    assert waited > 0
-
-
 def test_every_answer_carries_its_own_request_id(ready: Ready) -> None:
     """Successes, errors and redirects can be told apart by X-Request-Id, and the log knows them."""
     account, http = ready(export=False)

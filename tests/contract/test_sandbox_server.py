@@ -131,6 +131,7 @@ def test_a_real_training_is_followed_and_stopped(tmp_path: Path) -> None:
         assert seen["eta_seconds"] > 0
         assert look(account, second)["status"] == "queued"
         folder = tmp_path / "jobs" / first["id"]
+        assert trains(folder)
         begin = time.monotonic()
         with account.http() as http:
             http.post(f"/training/{first['id']}/cancel")
@@ -156,7 +157,7 @@ def train_again(account: SandboxAccount) -> str:
 
 def trains(folder: Path) -> bool:
     """Whether a training child works in this folder."""
-    shown = subprocess.run(["ps", "-eo", "command="], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["ps", "-ww", "-e", "-o", "command="], capture_output=True, text=True, check=True).stdout
     return any("sandbox.training" in line and str(folder) in line for line in shown.splitlines())
 
 

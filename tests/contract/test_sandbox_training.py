@@ -270,3 +270,19 @@ def test_a_reset_forgets_everything_but_the_key(ready: Ready) -> None:
     assert account.bill()["started_runs"] == 0
     assert account.bill()["balance"] == 1_000_000_000
     assert len(account.requests()) == 1
+
+
+def test_the_rate_limit_counts_down_and_then_refuses(ready: Ready, clock: ManualClock) -> None:
+    """Each answer tells what is left; beyond it come 429 and Retry-After, until the oldest request is an hour old."""
+    account, http = ready()
+    account.reset()
+    account.configure(rate_limit=2)
+    answers = [http.get("/credits/balance")]
+    clock.advance(600)
+    answers += [http.get("/credits/balance") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
+    assert answers[2].headers["retry-after"] == "3000"
+    assert answers[2].json()["error"]["code"] == "rate_limited"
+    clock.advance(3001)
+    assert [http.get("/credits/balance").status_code for _ in range(2)] == [200, 429]

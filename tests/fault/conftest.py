@@ -39,7 +39,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]
 def quiet_detector() -> bytes:
     """Return a detector for three classes that answers to pictures and is sure of nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        head = Head("output", (1, 84, 5 + len(CLASSES)), bias=-3.0, slope=0.1, probabilities_from=4)
+        head = Head("output", (1, 84, 5 + len(CLASSES)), bias=-3.0, slope=0.001, probabilities_from=4)
         return save_heads(Path(folder) / "model.onnx", head).read_bytes()
 
 

@@ -8,7 +8,18 @@ from email.utils import format_datetime
 
 import pytest
 
-from tests.fault.workbench import BEFORE_PAYING, GARBAGE, PASSING, Fault, Workbench, leftovers, status
+from tests.fault.workbench import (
+    BEFORE_PAYING,
+    BREAKS,
+    GARBAGE,
+    PASSING,
+    REFUSALS,
+    Fault,
+    Workbench,
+    hurry,
+    leftovers,
+    status,
+)
 
 AFTER_PAYING = ("look", "model", "mint")
 STORED = ("export-bytes", "bytes")
@@ -58,11 +69,10 @@ def test_faults_that_pass_do_not_stop_a_run_that_is_paid_for(
     assert leftovers(bench.output_dir) == []
 
 
-@pytest.mark.parametrize("half", [slice(0, 5), slice(5, None)], ids=["statuses", "connections"])
+@pytest.mark.parametrize("faults", [REFUSALS[2:], BREAKS], ids=["refusals", "breaks"])
 @pytest.mark.parametrize("stage", STORED)
-def test_transfers_outlive_faults_that_pass(bench: Workbench, stage: str, half: slice) -> None:
+def test_transfers_outlive_faults_that_pass(bench: Workbench, stage: str, faults: tuple[Fault, ...]) -> None:
     """Archive and weights come from a storage without our retries: the transfer itself is taken up again."""
-    faults = PASSING[half][:4]
     bench.break_stage(stage, faults)
     ended = bench.run(wait=stage == "bytes")
     assert bench.hits() == [1] * len(faults)
@@ -79,20 +89,29 @@ def test_a_ledger_that_cannot_be_read_changes_nothing_about_the_model(bench: Wor
     assert ended.report.settlement is None
 
 
-@pytest.mark.parametrize("fault", [status(503), GARBAGE], ids=lambda fault: fault.name)
-@pytest.mark.parametrize("stage", BEFORE_PAYING)
-def test_a_fault_that_stays_stops_the_run_before_anything_is_paid(bench: Workbench, stage: str, fault: Fault) -> None:
+STAYING = [
+    *(pytest.param(stage, status(503), id=f"{stage}-503") for stage in BEFORE_PAYING),
+    *(pytest.param(stage, GARBAGE, id=f"{stage}-garbage") for stage in ("account", "export-create", "quote", "find")),
+]
+CALLS = {"account": "credits.balance", "find": "training.list", "export-bytes": "broke 5 times", "export-get": "pending"}
+"""What a message calls a stage, where it is not the stage's own name."""
+
+
+@pytest.mark.parametrize(("stage", "fault"), STAYING)
+def test_a_fault_that_stays_stops_the_run_before_anything_is_paid(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, stage: str, fault: Fault
+) -> None:
     """An answer that never comes, or cannot be read, ends the run as failed, names the call, and costs nothing."""
+    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", "0")
+    hurry("export", monkeypatch, deadline_s=10.0)
     bench.break_stage(stage, [fault], times=None)
     ended = bench.run()
     assert bench.hits()[0] > 0
     assert bench.started() == 0
     assert bench.sent("create") == []
     assert (ended.state, ended.report.outcome.value) == ("Failed", "failed")
-    assert ended.message.count("\n") == 0
-    assert stage.split("-", maxsplit=1)[0] in ended.message.replace("credits.balance", "account").replace(
-        "training.list", "find"
-    )
+    assert CALLS.get(stage, stage.split("-")[0]) in ended.message
+    assert "\n" not in ended.message
 
 
 def later(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
+import providers.pictograph_profile
 from pipeline.models import RunReport, TrainRequest
 from sandbox.client import SandboxAccount
 
 DATASET = "ds"
-TIMEOUT_S = 0.6
+TIMEOUT_S = 0.5
 """Silence after which our clients hang up; stalls last longer."""
 STALL_S = 5.0
 """How long a stalled answer is held back, unless the client hangs up before."""
@@ -84,6 +86,13 @@ def skip_waiting(clock: SkippingClock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(flow_module, name, stage.with_options(retry_delay_seconds=0))
 
 
+def hurry(what: str, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
+    """Give the sandbox's way of waiting for a ``run`` or an ``export`` other limits."""
+    name = f"providers.pictograph_profile._SANDBOX_{what.upper()}_POLL"
+    known = getattr(providers.pictograph_profile, name.rpartition(".")[2])
+    monkeypatch.setattr(name, known.model_copy(update=limits))
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that goes wrong, without saying where."""
@@ -95,6 +104,10 @@ class Fault:
     def but(self, **changes: Any) -> Fault:
         """Return it with other settings."""
         return Fault(self.name, self.action, {**self.rule, **changes})
+
+    def lost(self, times: int | None = 1) -> Fault:
+        """Return it as a lost answer: the request had its effect."""
+        return self.but(stage="after", times=times)
 
 
 def status(code: int, **rule: Any) -> Fault:
@@ -108,18 +121,16 @@ STALL = Fault("stall", "stall", {"seconds": STALL_S})
 TRUNCATE = Fault("truncate", "truncate")
 GARBAGE = Fault("garbage", "body")
 BITFLIP = Fault("bitflip", "bitflip")
-PASSING = (
+REFUSALS = (
     status(500),
     status(502),
     status(503),
     status(503, retry_after="7"),
     status(408),
     status(429, retry_after="5"),
-    RESET,
-    CLOSE,
-    STALL,
-    TRUNCATE,
 )
+BREAKS = (RESET, CLOSE, STALL, TRUNCATE)
+PASSING = (*REFUSALS, *BREAKS)
 """Faults that pass by themselves: none of them may end a run."""
 
 
@@ -158,9 +169,9 @@ class Workbench:
         assert isinstance(report, RunReport), f"{state.name}: {report!r}"
         return Ended(state.name or "", report)
 
-    def break_stage(self, stage: str, faults: Iterable[Fault], **rule: Any) -> None:
+    def break_stage(self, where: str, faults: Iterable[Fault], **rule: Any) -> None:
         """Let faults strike the requests of a stage, one after the other."""
-        method, path = STAGES[stage]
+        method, path = STAGES[where]
         for fault in faults:
             self.account.fault(fault.action, method=method, path=path, **{**fault.rule, **rule})
 
@@ -168,12 +179,15 @@ class Workbench:
         """Return how often each fault struck, in the order they were added."""
         return [fault["hits"] for fault in self.account.faults()]
 
-    def sent(self, stage: str) -> list[dict[str, Any]]:
+    def sent(self, where: str) -> list[dict[str, Any]]:
         """Return the requests a stage made."""
-        import re
+        method, path = STAGES[where]
+        log = self.account.requests()
+        return [entry for entry in log if entry["method"] == method and re.search(path, entry["path"])]
 
-        method, path = STAGES[stage]
-        return [entry for entry in self.account.requests() if entry["method"] == method and re.search(path, entry["path"])]
+    def active(self) -> int:
+        """Return how many trainings still go on, and are billed for it."""
+        return int(self.account.bill()["active_runs"])
 
     def started(self) -> int:
         """Return how many paid trainings the sandbox's books show."""

@@ -68,3 +68,12 @@ def test_cost_grows_with_time_and_stops_at_the_end() -> None:
     assert cost_so_far(make_estimate(), running, START + timedelta(seconds=90)) == Money(amount=15, unit=Unit.CREDITS)
     assert cost_so_far(make_estimate(), ended, START + timedelta(days=1)) == Money(amount=20, unit=Unit.CREDITS)
     assert cost_so_far(make_estimate(), running, START - timedelta(minutes=1)) == Money(amount=0, unit=Unit.CREDITS)
+
+
+def test_a_blocker_of_the_quote_stops_the_run() -> None:
+    """What the provider says it would refuse is refused here, with its reason; a warning is not."""
+    finding = models.Finding(severity=models.Severity.ERROR, code="forbidden", message="the key's role is too low")
+    with pytest.raises(ConfigurationError, match="role is too low"):
+        check_affordable(make_estimate(findings=(finding,)), make_request())
+    warning = finding.model_copy(update={"severity": models.Severity.WARNING})
+    check_affordable(make_estimate(findings=(warning,)), make_request())

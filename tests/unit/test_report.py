@@ -13,6 +13,7 @@ import pytest
 from pipeline import errors
 from pipeline.dossier import OUTCOMES, Dossier
 from pipeline.errors import ErrorContext, OutputPathError, PipelineError, TransportError
+from pipeline.illustrations import filed
 from pipeline.models import (
     ClassCount,
     CurvePoint,
@@ -245,7 +246,7 @@ class TestMarkdown:
     def test_everything_known_is_shown(self) -> None:
         """Verdict, money, metric, digests, pictures, classes, and every stage's findings in order."""
         report = _full().report(END)
-        text = render_markdown(report, RUNS)
+        text = render_markdown(report, filed(report, RUNS))
         for part in (
             "# Accepted: road-signs-yolox-",
             "mAP50 0.750",
@@ -254,7 +255,7 @@ class TestMarkdown:
             "size, md5 (ETag) |",
             "b" * 64,
             "100% of the labels found",
-            "![a](overlays/a.png)",
+            "![predictions](overlays/a.png)",
             "| stop | 6 | 12 |",
             "12.3",
             "https://example.test/road-signs/runs/r1",
@@ -314,33 +315,6 @@ class TestMarkdown:
         """The mark means something."""
         assert "Rehearsal" not in render_markdown(_full().report(END))
 
-    def test_the_curve_is_a_chart_that_can_be_drawn(self) -> None:
-        """As many losses as epochs, first and last among them, in plain decimals, not too many to read."""
-        dossier = _full()
-        run = make_run(RunStatus.COMPLETED)
-        losses = (123456.0, 0.00001234, *(1 / n for n in range(3, 201)))
-        dossier.watched = WatchedRun(run=run, curve=_curve(*losses))
-        chart = render_markdown(dossier.report(END)).split("```mermaid\n")[1].split("```")[0]
-        epochs = chart.split('x-axis "epoch" [')[1].split("]")[0].split(", ")
-        shown = chart.split("line [")[1].split("]")[0].split(", ")
-        assert chart.startswith("xychart-beta\n")
-        assert (len(epochs), epochs[0], epochs[-1]) == (len(shown), "1", "200")
-        assert len(shown) < 60
-        assert (float(shown[0]), float(shown[-1])) == (123500, 0.005)
-        assert all(set(number) <= set("0123456789.") for number in shown)
-
-    def test_tiny_losses_are_drawn_without_an_exponent(self) -> None:
-        """The chart language has no exponents."""
-        dossier = _full()
-        dossier.watched = WatchedRun(run=make_run(), curve=_curve(0.00001234, 0.5))
-        assert "line [0.00001234, 0.5]" in render_markdown(dossier.report(END))
-
-    def test_one_point_is_no_curve(self) -> None:
-        """A chart needs two."""
-        dossier = _full()
-        dossier.watched = WatchedRun(run=make_run(), curve=_curve(1))
-        assert "mermaid" not in render_markdown(dossier.report(END))
-
     def test_a_missing_digest_is_said(self) -> None:
         """Size alone is not passed off as verification of the bytes."""
         dossier = _full()
@@ -392,13 +366,13 @@ class TestFiles:
         assert empty == ["skipped"]
 
     def test_both_files_are_written(self, tmp_path: Path) -> None:
-        """Markdown and JSON, whole, with nothing left beside them; a second time replaces them."""
+        """Markdown, JSON and the curve, whole, with nothing left beside them; a second time replaces them."""
         report = _full().report(END)
         write_report(_dossier().report(END), tmp_path / "run")
         markdown, data = write_report(report, tmp_path / "run")
-        assert markdown.read_text(encoding="utf-8") == render_markdown(report, tmp_path / "run")
+        assert markdown.read_text(encoding="utf-8") == render_markdown(report, filed(report, tmp_path / "run"))
         assert RunReport.model_validate_json(data.read_text(encoding="utf-8")) == report
-        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["report.json", "report.md"]
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["loss.svg", "report.json", "report.md"]
 
     def test_a_folder_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         """The report's own failure is one of our errors."""

@@ -1,0 +1,94 @@
+"""Sandbox accounts with an adapter on them, and the shortest ways to an export, a run and a model."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import SecretStr
+
+from pipeline.models import Export, ModelFacts, TrainingRun, TrainPlan, TrainRequest
+from pipeline.planning import resolve_plan
+from pipeline.provider import ByteStream
+from providers.http import ClientOptions
+from providers.pictograph import PictographProvider
+from providers.pictograph_profile import pictograph_profile
+from providers.retry import RetryPolicy
+from sandbox.server import SandboxServer
+
+DATASET = "road signs/1"
+PROFILE = pictograph_profile(sandbox=True)
+DIALECTS = {
+    "v1 credits": {"dialect": "v1", "billing": "credits"},
+    "v1 dollars": {"dialect": "v1", "billing": "micro_usd"},
+    "v2": {"dialect": "v2", "billing": "micro_usd"},
+    "both": {"dialect": "both", "billing": "micro_usd"},
+}
+SHORT = {"mode": "looks", "steps": [{"status": "queued", "for_looks": 1},
+         {"status": "running", "for_looks": 2, "epochs": 4}, {"status": "completed"}]}  # fmt: skip
+ENDLESS = {"mode": "manual", "steps": [{"status": "queued"}, {"status": "running"}]}
+OPERATIONS = itertools.count()
+NewAccount = Callable[..., "Account"]
+
+
+class Account:
+    """A sandbox account, an adapter on it, and the shortest ways to an export, a run and a model."""
+
+    def __init__(self, server: SandboxServer, settings: dict[str, Any]) -> None:
+        chosen = {"dialect": "v2", "billing": "micro_usd", "engine": "scripted", "script": SHORT, **settings}
+        self.control = server.new_account(balance=chosen.pop("balance", 10**9), **chosen)
+        self._opened: list[PictographProvider] = []
+        self.provider = self.connect(self.control.api_key)
+
+    def connect(self, key: str) -> PictographProvider:
+        """Return an adapter with this key that does not wait long between attempts."""
+        options = ClientOptions(self.control.url, timeout_s=5.0, retry=RetryPolicy(base_s=0.01))
+        self._opened.append(PictographProvider(SecretStr(key), options, PROFILE))
+        return self._opened[-1]
+
+    def close(self) -> None:
+        """Release every connection."""
+        for provider in self._opened:
+            provider.close()
+
+    def plan(self, **request: Any) -> TrainPlan:
+        """Return the plan of a new operation."""
+        asked = TrainRequest(**{"dataset": DATASET, "sandbox": True, "status_filter": None, **request})
+        return resolve_plan(asked, PROFILE, f"operation-{next(OPERATIONS)}")
+
+    def export(self, plan: TrainPlan) -> Export:
+        """Return the plan's export, finished."""
+        export = self.provider.find_or_create_export(plan)
+        while not export.status.is_terminal:
+            time.sleep(0.02)
+            export = self.provider.get_export(export)
+        return export
+
+    def run(self) -> tuple[TrainPlan, Export, TrainingRun]:
+        """Return a new run and what it was made from."""
+        plan = self.plan()
+        export = self.export(plan)
+        return plan, export, self.provider.create_run(plan, export)
+
+    def model(self) -> ModelFacts:
+        """Return the model of a run that was watched to its end."""
+        return self.provider.get_model(self.finish(self.run()[2]))
+
+    def finish(self, run: TrainingRun) -> TrainingRun:
+        """Look until the run has ended."""
+        for _ in range(50):
+            if run.status.is_terminal:
+                return run
+            run = self.provider.get_run(run.handle)
+        raise AssertionError(f"{run} does not end")
+
+    def paths(self, method: str) -> list[str]:
+        """Return the paths that were asked with a method."""
+        return [request["path"] for request in self.control.requests() if request["method"] == method]
+
+
+def read(stream: ByteStream) -> bytes:
+    """Return all bytes."""
+    return b"".join(stream.chunks)

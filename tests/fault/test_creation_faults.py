@@ -1,0 +1,148 @@
+"""The request that costs money: whatever happens to it or to its answer, one operation is one paid run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass
+
+import pytest
+
+from tests.fault.workbench import CLOSE, GARBAGE, RESET, STALL, TRUNCATE, Ended, Fault, Workbench, status
+
+ATTEMPTS = 4
+"""How often one call is sent before the stage looks for the run."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What happens to the create, and how many requests and adopted runs that makes."""
+
+    name: str
+    fault: Fault
+    creates: int
+    adopted: bool
+
+
+ROWS = (
+    Row("refused-500", status(500), creates=2, adopted=False),
+    Row("refused-429", status(429, retry_after="3"), creates=2, adopted=False),
+    Row("reset-before", RESET, creates=2, adopted=False),
+    Row("lost-500", status(500).lost(), creates=2, adopted=False),
+    Row("lost-502", status(502).lost(), creates=2, adopted=False),
+    Row("lost-503", status(503).lost(), creates=2, adopted=False),
+    Row("lost-408", status(408).lost(), creates=2, adopted=False),
+    Row("lost-reset", RESET.lost(), creates=2, adopted=False),
+    Row("lost-close", CLOSE.lost(), creates=2, adopted=False),
+    Row("lost-stall", STALL.lost(), creates=2, adopted=False),
+    Row("lost-truncated", TRUNCATE, creates=2, adopted=False),
+    Row("lost-garbage", GARBAGE.lost(), creates=1, adopted=True),
+    Row("lost-500-always", status(500).lost(None), creates=ATTEMPTS, adopted=True),
+    Row("lost-reset-always", RESET.lost(None), creates=ATTEMPTS, adopted=True),
+    Row("lost-truncated-always", TRUNCATE.but(times=None), creates=ATTEMPTS, adopted=True),
+    Row("never-arrived", RESET.but(times=ATTEMPTS), creates=ATTEMPTS + 1, adopted=False),
+    Row("refused-for-a-while", status(503, times=ATTEMPTS), creates=ATTEMPTS + 1, adopted=False),
+)
+
+
+def keys(bench: Workbench) -> set[str]:
+    """Return the different idempotency keys the creates carried."""
+    return {entry["headers"].get("idempotency-key", "") for entry in bench.sent("create")}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_one_operation_is_one_paid_run(bench: Workbench, row: Row) -> None:
+    """Refused, lost, unreadable or never arrived: the stage ends with the run, and the books show exactly one."""
+    bench.break_stage("create", [row.fault])
+    ended = bench.run(wait=False)
+    assert bench.started() == 1
+    assert ended.state == "Submitted", ended.message
+    assert len(bench.sent("create")) == row.creates
+    assert len(keys(bench)) == 1
+    assert "" not in keys(bench)
+    assert ended.report.run is not None
+    assert ended.report.run.adopted is row.adopted
+    assert [run["id"] for run in bench.account.bill()["runs"]] == [ended.report.run.handle.run_id]
+
+
+def test_a_create_that_never_arrives_is_said_to_be_unknown_and_a_rerun_pays_once(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was created, nobody could know: the report says so, and the same operation creates exactly one run."""
+    bench.break_stage("create", [RESET], times=None)
+    first = bench.run(wait=False, operation="night-1")
+    assert (first.state, first.report.outcome_unknown, bench.started()) == ("Failed", True, 0)
+    assert "run the same operation again" in first.message
+    bench.account.clear_faults()
+    second = bench.run(wait=False, operation="night-1")
+    assert (second.state, bench.started(), len(keys(bench))) == ("Submitted", 1, 1)
+
+
+def test_a_paid_run_that_cannot_even_be_looked_up_is_taken_over_by_a_rerun(bench: Workbench) -> None:
+    """Create answered by resets and the list down: reported as unknown, never as free; the rerun collects the run."""
+    bench.break_stage("create", [RESET.lost(None)])
+    bench.break_stage("find", [status(503)], times=None, skip=1)
+    first = bench.run(operation="night-1")
+    assert (first.state, bench.started()) == ("Failed", 1)
+    assert first.report.outcome_unknown, "a paid run exists, the report must not say that nothing was spent"
+    bench.account.clear_faults()
+    second = bench.run(operation="night-1")
+    assert (second.state, bench.started()) == ("Completed", 1), second.message
+    assert second.report.run is not None
+    assert second.report.run.adopted
+
+
+def test_the_same_operation_again_takes_its_run_over(bench: Workbench) -> None:
+    """Submitted, then run again with the same id: no second create, the first run's model is accepted."""
+    first = bench.run(wait=False, operation="night-1")
+    second = bench.run(operation="night-1")
+    assert (first.state, second.state, bench.started()) == ("Submitted", "Completed", 1), second.message
+    assert len(bench.sent("create")) == 1
+    assert second.report.run is not None
+    assert first.report.run is not None
+    assert second.report.run.handle == first.report.run.handle
+
+
+def test_another_operation_pays_for_another_run(bench: Workbench) -> None:
+    """Telling operations apart is what the key is for: two nights are two runs."""
+    bench.run(wait=False, operation="night-1")
+    bench.run(wait=False, operation="night-2")
+    assert (bench.started(), len(keys(bench))) == (2, 2)
+
+
+def test_two_processes_at_the_same_operation_pay_once(
+    make_bench: Callable[..., Workbench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look before either has created, both create with one key: one paid run, known to both."""
+    bench = make_bench()
+    monkeypatch.setenv("PICTOGRAPH_TIMEOUT", "20")
+    bench.break_stage("create", [STALL.but(seconds=1.5, times=2)])
+    ended: list[Ended] = []
+
+    def go() -> None:
+        ended.append(bench.run(wait=False, operation="night-1"))
+
+    threads = [threading.Thread(target=copy_context().run, args=(go,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert bench.started() == 1
+    assert [end.state for end in ended] == ["Submitted", "Submitted"]
+    assert len(bench.sent("create")) == 2, "the race this test is about did not happen"
+    assert len({end.report.run.handle.run_id for end in ended if end.report.run}) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "outcome"),
+    [(402, "OverBudget", "over_budget"), (403, "Failed", "failed"), (422, "Failed", "failed")],
+)
+def test_a_create_that_is_refused_is_not_sent_again(bench: Workbench, code: int, state: str, outcome: str) -> None:
+    """A refusal is final: one request, the provider's status in the message, nothing paid."""
+    bench.break_stage("create", [status(code)], times=None)
+    ended = bench.run()
+    assert (ended.state, ended.report.outcome.value, bench.started()) == (state, outcome, 0)
+    assert len(bench.sent("create")) == 1
+    assert f"HTTP {code}" in ended.message
+    assert not ended.report.outcome_unknown
