@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.errors import ErrorContext, ProviderError
 from pipeline.models import Export, TrainingRun, TrainPlan
 from pipeline.polling import Clock
@@ -13,14 +15,24 @@ LOOKUP_WAIT_S = 2.0
 """Seconds before the second look-up; doubles each time, for lists that lag behind."""
 
 
-def create_once(provider: Provider, plan: TrainPlan, export: Export, clock: Clock) -> TrainingRun:
+def create_once(
+    provider: Provider, plan: TrainPlan, export: Export, clock: Clock, *, again: bool = False
+) -> TrainingRun:
     """Return the operation's training run, creating it only when the provider does not have it yet.
+
+    ``again`` says that the operation was tried before, so that its run may exist until the provider denies it.
 
     Raises:
         ProviderError: The provider refused; or, with ``context.outcome_unknown``, it could not be learned whether
             the run exists. Nothing is sent again in that case: a rerun of the same operation looks it up first.
     """
-    found = provider.find_run(plan)
+    try:
+        found = provider.find_run(plan)
+    except ProviderError as error:
+        if not again:
+            raise
+        message = f"an earlier attempt may have created {plan.run_name!r}, which could not be looked up: {error}"
+        raise type(error)(message, replace(error.context, outcome_unknown=True)) from error
     if found is not None:
         return _adopted(found)
     try:

@@ -16,9 +16,11 @@ from typing import Any
 
 from pipeline.collection import check_output_dir
 from pipeline.errors import (
+    ConfigurationError,
     ErrorContext,
     ExportNotReadyError,
     ExportRejectedError,
+    NotFoundError,
     OutputPathError,
     TrainingLostError,
     TrainingTimedOutError,
@@ -60,10 +62,16 @@ def await_export(provider: Provider, plan: TrainPlan, clock: Clock) -> Export:
     """Find or make the plan's export and wait until it is built.
 
     Raises:
+        ConfigurationError: The request names an export that does not exist.
         ExportNotReadyError: It was still being built at the profile's deadline.
         ExportRejectedError: It vanished at the provider while it was being built.
     """
-    export = provider.find_or_create_export(plan)
+    try:
+        export = provider.find_or_create_export(plan)
+    except NotFoundError as error:
+        if plan.request.export is None:
+            raise
+        raise ConfigurationError(str(error), ErrorContext(operation="exports.get", field="export")) from error
     if export.status.is_terminal:
         return export
     latest = export

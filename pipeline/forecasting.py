@@ -6,8 +6,12 @@ such a run would be found a whole wait too late, so a figure that has not moved 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipeline.models import RunStatus, TrainingRun
-from pipeline.timing import Clock
+
+if TYPE_CHECKING:
+    from pipeline.polling import Clock
 
 STANDSTILL_S = 1.5
 """A prediction in whole seconds that stays the same for this long is repeated, not made anew at each look."""
@@ -19,6 +23,7 @@ class RunForecast:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began: tuple[float, float] | None = None
+        self._furthest = 0.0
         self._word: tuple[float | None, float | None] | None = None
         self._word_after = 0.0
         self._looked_at = 0.0
@@ -55,7 +60,8 @@ class RunForecast:
     def _rest_by_pace(self, progress: float | None, now: float) -> float | None:
         if progress is None:
             return None
-        if self._began is None or progress < self._began[1]:
+        if self._began is None or progress < self._furthest:  # falls back when the run was restarted at the provider
             self._began = (now, progress)
+        self._furthest = progress
         began_at, first = self._began
         return (100.0 - progress) * (now - began_at) / (progress - first) if progress > first else None

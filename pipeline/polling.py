@@ -23,6 +23,7 @@ from pipeline.errors import (
     TrainingLostError,
     TrainingTimedOutError,
 )
+from pipeline.forecasting import RunForecast
 from pipeline.models import CurvePoint, PollPolicy, RunStatus, TrainingRun, WatchedRun
 
 REFUSALS_TOLERATED = 3
@@ -128,9 +129,14 @@ def observe(
 
 
 def next_wait_s(policy: PollPolicy, remaining_s: float | None) -> float:
-    """Return the seconds until the next look: half the predicted rest, between the policy's floor and ceiling."""
+    """Return the seconds until the next look: half the predicted rest, between the policy's floor and ceiling.
+
+    A negative rest is a run that is overdue: looks come less often again, but never less than every interval.
+    """
     if policy.fixed or remaining_s is None:
         return policy.interval_s
+    if remaining_s < 0:
+        return max(policy.floor_s, min(policy.interval_s, -remaining_s / 2))
     # The bounds come first so that a forecast of NaN gives the floor, not a sleep of NaN seconds.
     return min(policy.ceiling_s, max(policy.floor_s, remaining_s / 2))
 
@@ -175,11 +181,6 @@ class _Patience:
             ) from error
 
 
-def forecast_run(run: TrainingRun) -> float | None:
-    """Return the provider's own prediction of the remaining seconds of a run, once it is running."""
-    return run.eta_s if run.status is RunStatus.RUNNING else None
-
-
 def watch_run(
     get: Callable[[], TrainingRun],
     policy: PollPolicy,
@@ -194,7 +195,7 @@ def watch_run(
     """
     log = WatchLog()
     try:
-        for look in observe(get, policy, clock, forecast_run):
+        for look in observe(get, policy, clock, RunForecast(clock)):
             log.add(look)
             on_look(look, log)
     except TrainingTimedOutError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pipeline.models import GuaranteeLevel, ModelTask, PollPolicy, ProviderProfile
 from providers.pictograph_wire import PROVIDER
 
-# Interval and deadline are the vendor's own; the floor and ceiling around them are ours.
-_RUN_POLL = PollPolicy(interval_s=5.0, floor_s=5.0, ceiling_s=60.0, deadline_s=7200.0)
+# Interval and deadline are the vendor's own; the floor and ceiling around them are ours: docs/decisions/0004.
+_RUN_POLL = PollPolicy(interval_s=5.0, floor_s=2.0, ceiling_s=60.0, deadline_s=7200.0)
 _EXPORT_POLL = PollPolicy(interval_s=2.0, floor_s=2.0, ceiling_s=10.0, deadline_s=300.0)
 # The sandbox is this machine: looking costs nothing, and its runs last seconds.
 _SANDBOX_RUN_POLL = PollPolicy(interval_s=1.0, floor_s=0.5, ceiling_s=10.0, deadline_s=7200.0)

@@ -12,6 +12,7 @@ from sandbox.core import Sandbox, new_id
 from sandbox.datasets import DataError, LabelledImage, class_names
 from sandbox.exportzip import read_export, write_export
 from sandbox.store import Row, datasets, every, exports, first, notifications
+from sandbox.training.selection import assign_splits
 
 EXPORT_FILE = "export.zip"
 
@@ -32,7 +33,8 @@ def add_dataset(
     dataset_id, path = new_id(), None
     path = images_path(sandbox, dataset_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_export(path, dataset=name, export=name, images=images, include_images=True)
+    # Held-out pictures are chosen once, here, so that every export of the dataset names the same ones.
+    write_export(path, dataset=name, export=name, images=assign_splits(images), include_images=True)
     counts = Counter(shape.name for image in images for shape in image.shapes)
     counts.update(tag for image in images for tag in image.tags)
     values = {

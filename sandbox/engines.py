@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -52,8 +53,17 @@ def advance(tx: Connection, run: Row, ticks: int) -> None:
     tx.execute(update(run_table).where(run_table.c.id == run["id"]).values(ticks=run_table.c.ticks + ticks))
 
 
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Script:
+    return Script.model_validate_json(text)
+
+
+def _script(run: Row) -> Script:
+    return _parsed(json.dumps(run["script"]))
+
+
 def _position(sandbox: Sandbox, run: Row) -> tuple[Script, Position]:
-    script = Script.model_validate(run["script"])
+    script = _script(run)
     elapsed_s = (sandbox.clock.now_s() - run["created_at"]) * script.speed
     return script, locate(script, elapsed_s if script.mode == "time" else float(run["ticks"]))
 
@@ -87,7 +97,7 @@ def _settle(sandbox: Sandbox, tx: Connection, account: Account, run: Row) -> Non
 
 
 def _end(sandbox: Sandbox, tx: Connection, account: Account, run: Row, position: Position, at_s: float) -> None:
-    script = Script.model_validate(run["script"])
+    script = _script(run)
     if position.step.status == "cancelled":
         runs.cancel(tx, account, run, at_s=at_s)
     elif position.step.status == "failed":

@@ -81,11 +81,6 @@ def clear_faults(tx: Connection, account: Account, fault_id: str | None = None) 
     return tx.execute(query if fault_id is None else query.where(faults.c.id == fault_id)).rowcount
 
 
-def has_faults(tx: Connection, account: Account) -> bool:
-    """Whether an account has any rule."""
-    return tx.execute(select(faults.c.seq).where(faults.c.account_id == account.id).limit(1)).first() is not None
-
-
 def strike(tx: Connection, account: Account, method: str, path: str) -> FaultRule | None:
     """Count this request against the account's rules and return the first that is due."""
     query = select(faults).where(faults.c.account_id == account.id).order_by(faults.c.seq)

@@ -1,6 +1,7 @@
 """What every request passes before and after its handler: account, request log, rate limit, faults."""
 
 import asyncio
+import math
 import re
 import secrets
 from collections.abc import Callable
@@ -9,13 +10,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from anyio.to_thread import run_sync
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 from starlette.responses import Response
 
 from sandbox.accounts import Account, find_account, find_by_key
 from sandbox.api.pictograph_errors import ApiError, error_response
 from sandbox.core import Sandbox
-from sandbox.faults import FaultRule, has_faults, strike
+from sandbox.faults import FaultRule, strike
 from sandbox.storage import PREFIX as STORAGE_PREFIX
 from sandbox.store import requests
 from sandbox.wire import Answer, Message, Receive, Scope, Send, reset_connection, transport_of, wait_for_disconnect
@@ -34,6 +35,7 @@ class Entry:
     rule: FaultRule | None
     refusal: ApiError | None
     headers: dict[str, str]
+    seq: int
 
 
 @dataclass(frozen=True)
@@ -77,43 +79,59 @@ class Gate:
             return
         scope["path"] = segments(scope["raw_path"])
         body = await _read(receive)
-        entry = await run_sync(self._enter, scope)
         request_id = "req_" + secrets.token_hex(12)
+        entry = await run_sync(self._enter, scope, request_id, body)
         scope["state"] |= {"account": entry.account, "request_id": request_id, "body": body}
-        answer = Answer(scope, send, {"X-Request-Id": request_id, **entry.headers}, entry.rule)
-        exchange = Exchange(self._app, scope, receive, body, answer)
+
+        async def note(status: int) -> None:
+            await run_sync(self._note_status, entry.seq, status)
+
+        answer = Answer(scope, send, {"X-Request-Id": request_id, **entry.headers}, entry.rule, note)
         try:
-            await _respond(exchange, entry)
+            await _respond(Exchange(self._app, scope, receive, body, answer), entry)
         finally:
-            await run_sync(self._log, scope, entry, request_id, body, answer.status)
             self._touch()
 
-    def _enter(self, scope: Scope) -> Entry:
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        path = scope["path"]
-        with self._sandbox.store.read() as tx:
-            if path.startswith(STORAGE_PREFIX):
-                account = find_account(tx, path.removeprefix(STORAGE_PREFIX).partition("/")[0])
-            else:
-                account = find_by_key(tx, headers.get(b"x-api-key", "").strip())
-            faulty = account is not None and has_faults(tx, account)
-        if account is None:
-            return Entry(None, None, None, {})
-        rule = None
-        if faulty:
-            with self._sandbox.store.write() as tx:
+    def _enter(self, scope: Scope, request_id: str, body: bytes) -> Entry:
+        """Decide about a request and log it, in one transaction: counts stay exact under any interleaving."""
+        stored = scope["path"].startswith(STORAGE_PREFIX)
+        with self._sandbox.store.write() as tx:
+            account = self._account(tx, scope)
+            rule, refusal, limits = None, None, dict[str, str]()
+            if account is not None:
                 rule = strike(tx, account, scope["method"], unquote(scope["raw_path"].decode("ascii")))
-        if path.startswith(STORAGE_PREFIX):
-            return Entry(account, rule, None, {})
-        refusal, limits = self._rate_limit(account)
-        return Entry(account, None if refusal else rule, refusal, limits)
+                refusal, limits = (None, limits) if stored else self._rate_limit(tx, account)
+            row = {
+                "account_id": account.id if account else None,
+                "request_id": request_id,
+                "method": scope["method"],
+                "path": scope["raw_path"].decode("ascii"),
+                "query": redacted(scope["query_string"].decode("latin-1")),
+                "headers": _logged_headers(scope),
+                "body": body.decode("utf-8", "replace")[:_MAX_LOGGED_CHARS] if body else None,
+                "fault": rule.action if rule else None,
+                "counted": refusal is None and not stored,
+                "at": self._sandbox.clock.now_s(),
+            }
+            seq = tx.execute(insert(requests).values(row)).inserted_primary_key
+        return Entry(account, None if refusal else rule, refusal, limits, int(seq[0]) if seq else 0)
 
-    def _rate_limit(self, account: Account) -> tuple[ApiError | None, dict[str, str]]:
+    def _note_status(self, seq: int, status: int) -> None:
+        with self._sandbox.store.write() as tx:
+            tx.execute(update(requests).where(requests.c.seq == seq).values(status=status))
+
+    @staticmethod
+    def _account(tx: Connection, scope: Scope) -> Account | None:
+        if scope["path"].startswith(STORAGE_PREFIX):
+            return find_account(tx, scope["path"].removeprefix(STORAGE_PREFIX).partition("/")[0])
+        given = next((value for name, value in scope["headers"] if name.lower() == b"x-api-key"), b"")
+        return find_by_key(tx, given.decode("latin-1").strip())
+
+    def _rate_limit(self, tx: Connection, account: Account) -> tuple[ApiError | None, dict[str, str]]:
         settings, now_s = account.settings, self._sandbox.clock.now_s()
         begin_s = now_s - settings.rate_window_s
         window = (requests.c.account_id == account.id, requests.c.counted, requests.c.at > begin_s)
-        with self._sandbox.store.read() as tx:
-            used, oldest_s = tx.execute(select(func.count(), func.min(requests.c.at)).where(*window)).one()
+        used, oldest_s = tx.execute(select(func.count(), func.min(requests.c.at)).where(*window)).one()
         reset_s = (oldest_s or now_s) + settings.rate_window_s
         limits = {
             "X-RateLimit-Limit": str(settings.rate_limit),
@@ -122,25 +140,8 @@ class Gate:
         }
         if used < settings.rate_limit:
             return None, limits
-        limits["Retry-After"] = str(max(1, int(reset_s - now_s + 0.999)))
+        limits["Retry-After"] = str(max(1, math.ceil(reset_s - now_s)))
         return ApiError(429, "Rate limit exceeded"), limits
-
-    def _log(self, scope: Scope, entry: Entry, request_id: str, body: bytes, status: int | None) -> None:
-        row = {
-            "account_id": entry.account.id if entry.account else None,
-            "request_id": request_id,
-            "method": scope["method"],
-            "path": scope["raw_path"].decode("ascii"),
-            "query": redacted(scope["query_string"].decode("latin-1")),
-            "headers": _logged_headers(scope),
-            "body": body.decode("utf-8", "replace")[:_MAX_LOGGED_CHARS] if body else None,
-            "status": status,
-            "fault": entry.rule.action if entry.rule else None,
-            "counted": entry.refusal is None and not scope["path"].startswith(STORAGE_PREFIX),
-            "at": self._sandbox.clock.now_s(),
-        }
-        with self._sandbox.store.write() as tx:
-            tx.execute(insert(requests).values(row))
 
 
 async def _respond(exchange: Exchange, entry: Entry) -> None:

@@ -158,7 +158,7 @@ def serve(home: Path, *, port: int = 0, exit_when_idle_s: float | None = None, s
         SandboxStartError: Another server serves this home, or the port is taken.
     """
     lock = home_lock(home, "serving.lock", wait_s=0)
-    sandbox, listener = open_sandbox(home), free_socket(port)
+    sandbox, listener = open_sandbox(home), _usual_socket(home, port)
     url, api_key = _url(listener), seed_default_account(sandbox)
 
     def started() -> None:
@@ -208,6 +208,20 @@ def free_socket(port: int) -> socket.socket:
         return listener
     wanted = port or f"{FIRST_PORT}-{FIRST_PORT + _PORT_TRIES - 1}"
     raise SandboxStartError(f"port {wanted} is taken: choose another with --port")
+
+
+def _usual_socket(home: Path, port: int) -> socket.socket:
+    """Return a socket on the port this home was served from last time, so that addresses that were kept stay good."""
+    known = home / "port"
+    usual = known.read_text(encoding="utf-8") if known.is_file() and not port else ""
+    try:
+        listener = free_socket(int(usual) if usual.isdigit() else port)
+    except SandboxStartError:
+        if port:
+            raise
+        listener = free_socket(0)
+    put_bytes(known, str(listener.getsockname()[1]).encode())
+    return listener
 
 
 def _url(listener: socket.socket) -> str:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from sandbox.accounts import Account, find_account
-from sandbox.core import Sandbox
+from sandbox.core import Sandbox, new_id
 
 PREFIX = "/storage/"
 _CHUNK_BYTES = 1 << 20
@@ -105,6 +105,8 @@ def _digest_headers(account: Account, md5: bytes) -> dict[str, str]:
     encoded, mode = base64.b64encode(md5).decode(), account.settings.hash_headers
     opaque = hashlib.sha256(b"etag" + md5).hexdigest()[:32]  # identifies the content but is not its MD5
     headers = {"ETag": f'"{md5.hex() if mode == "etag-md5" else opaque}"'}
+    if mode == "etag-md5":
+        headers["x-amz-request-id"] = new_id()  # what tells a reader that this ETag is an object store's
     if mode == "goog":
         headers["x-goog-hash"] = f"md5={encoded}"
     if mode == "content-md5":

@@ -56,7 +56,9 @@ class Trainer:
             open_runs = every(tx, _open_real_runs())
         alive = {run["id"] for run in open_runs}
         for run_id in [run_id for run_id in self._children if run_id not in alive]:
-            self._stop(self._children.pop(run_id))
+            child = self._children.pop(run_id)
+            self._stop(child)
+            shutil.rmtree(child.folder, ignore_errors=True)
         for run in open_runs:
             if run["id"] in self._children:
                 self._follow(run)
@@ -87,7 +89,8 @@ class Trainer:
             return
         self._starts[run["id"]] = self._starts.get(run["id"], 0) + 1
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cancel").unlink(missing_ok=True)
+        for leftover in ("cancel", "result.json"):
+            (folder / leftover).unlink(missing_ok=True)
         order = {"pipeline_type": run["pipeline_type"], "seed": _SEED, "threads": self.threads}
         order |= {"export": str(path), "config": run["config"]}
         (folder / "job.json").write_text(json.dumps(order), encoding="utf-8")

@@ -42,10 +42,17 @@ def reset_connection(scope: Scope) -> None:
 
 
 class Answer:
-    """Passes an answer on, changed by at most one fault, and remembers its status."""
+    """Passes an answer on, changed by at most one fault, and has its status noted first."""
 
-    def __init__(self, scope: Scope, send: Send, extra: dict[str, str], rule: FaultRule | None) -> None:
-        self.status: int | None = None
+    def __init__(
+        self,
+        scope: Scope,
+        send: Send,
+        extra: dict[str, str],
+        rule: FaultRule | None,
+        note: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._note = note
         self._scope, self._send, self._extra, self._rule = scope, send, extra, rule
         self._sent_bytes = 0
         self._cut_at: int | None = None
@@ -72,7 +79,7 @@ class Answer:
             headers.pop(name.lower(), None)
             if value is not None:
                 headers[name.lower()] = value
-        self.status = message["status"]
+        await self._note(message["status"])  # before the client can see the answer, so that it finds it in the log
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({**message, "headers": encoded})
 

@@ -10,7 +10,7 @@ from pipeline.collection import collect
 from pipeline.models import ModelArtifact, TrainingRun, TrainPlan
 from tasks.credentials import open_provider
 from tasks.display import say
-from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
+from tasks.retrying import DELAYS_S, RETRIES, retry_if_not_ready
 
 
 @task(
@@ -18,7 +18,7 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
     task_run_name="download-{run.handle.name}",
     retries=RETRIES,
     retry_delay_seconds=DELAYS_S,
-    retry_condition_fn=retry_if_safe,
+    retry_condition_fn=retry_if_not_ready,
 )
 def download_model(plan: TrainPlan, run: TrainingRun) -> ModelArtifact:
     """Return the verified model file; a damaged one never takes its place."""

@@ -14,6 +14,7 @@ from tasks.display import Display, artifact_key, say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 NO_FINDINGS = {"severity": "info", "code": "none", "message": "every check of the export passed"}
+"""What the table of findings says when there are none."""
 
 
 @task(

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from pipeline.cancelling import cancel_overdue
 from pipeline.dossier import utc_now
 from pipeline.models import CostEstimate, RunStatus, TrainingRun, TrainPlan, WatchedRun
 from pipeline.polling import Look, WatchLog, watch_run
@@ -32,10 +33,10 @@ def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate) -> S
     with open_provider(plan.request) as provider, Display() as display:
         shown = _Shown(plan, cost, display)
         watched = watch_run(lambda: provider.get_run(run.handle), plan.poll, time, shown.look)
-        if not watched.run.status.is_terminal and plan.request.on_deadline == "cancel":
-            cancelled = provider.cancel_run(run.handle)
-            say(f"deadline: asked the provider to cancel, it answers {cancelled.provider_status!r}", warning=True)
-            watched = watched.model_copy(update={"run": cancelled})
+        left = cancel_overdue(provider, plan, watched)
+        if left is not watched:
+            say(f"deadline: asked the provider to cancel, the run is {left.run.provider_status!r}", warning=True)
+        watched = left
     factory, name = FINAL_STATES.get(watched.run.status, (Failed, "TimedOut"))
     state: State[WatchedRun] = factory(name=name, message=watched.run.error_message, data=watched)
     return state

@@ -1,8 +1,9 @@
 """Which images and classes a training uses, and how they are split; importable without torch."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from sandbox.training.recipes import Recipe, Settings
 
 MIN_IMAGES = 3  # one each to train, validate and test
 _HELD_OUT_SHARE = 0.1
+
+LabelsOf = Callable[[LabelledImage], tuple[str, ...]]
+"""Reads an image's labels."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def select(images: Sequence[LabelledImage], settings: Settings, seed: int) -> Se
     recipe = settings.recipe
     renamed = [_rename(image, dict(settings.class_overrides)) for image in images]
     usable, warnings = _usable(renamed, recipe)
-    split = _split(usable, recipe, seed)
+    split = _split(usable, _labels_of(recipe), seed)
     trained = Counter(label for image in split["train"] for label in _labels(image, recipe))
     classes = tuple(sorted(trained))
     _check_classes(classes, recipe)
@@ -45,6 +49,23 @@ def select(images: Sequence[LabelledImage], settings: Settings, seed: int) -> Se
     if not parts["test"]:
         raise DataError("no test image shows a trained class: give every class at least 3 images")
     return Selection(classes, parts["train"], parts["val"], parts["test"], tuple(warnings))
+
+
+def assign_splits(images: Sequence[LabelledImage], seed: int = 0) -> list[LabelledImage]:
+    """Return the images with a split each: given ones are kept, the rest follows the rule trainings use."""
+    if len(images) < MIN_IMAGES:
+        return list(images)
+    by_name = sorted(images, key=lambda image: image.name)
+    try:
+        parts = _split(by_name, _every_label, seed)
+    except DataError:
+        return list(images)  # a split that was given but left empty: whoever trains on it is told
+    found = {image.name: key for key, part in parts.items() for image in part}
+    return [replace(image, split=found[image.name]) for image in images]
+
+
+def _every_label(image: LabelledImage) -> tuple[str, ...]:
+    return (*image.tags, *(shape.name for shape in image.shapes))
 
 
 def _rename(image: LabelledImage, names: Mapping[str, str]) -> LabelledImage:
@@ -115,7 +136,11 @@ def _only(image: LabelledImage, classes: Sequence[str], recipe: Recipe) -> Label
     return replace(image, shapes=tuple(shape for shape in image.shapes if shape.name in classes))
 
 
-def _split(images: Sequence[LabelledImage], recipe: Recipe, seed: int) -> dict[Split, list[LabelledImage]]:
+def _labels_of(recipe: Recipe) -> LabelsOf:
+    return partial(_labels, recipe=recipe)
+
+
+def _split(images: Sequence[LabelledImage], labels: LabelsOf, seed: int) -> dict[Split, list[LabelledImage]]:
     """Keep given splits; fill an empty test and validation part with a tenth each, at least one image."""
     parts: dict[Split, list[LabelledImage]] = {"train": [], "val": [], "test": []}
     for image in images:
@@ -125,7 +150,7 @@ def _split(images: Sequence[LabelledImage], recipe: Recipe, seed: int) -> dict[S
     count = max(1, round(_HELD_OUT_SHARE * len(images)))
     for key in ("test", "val"):
         if not parts[key]:
-            parts[key] = _take(free, count, recipe)
+            parts[key] = _take(free, count, labels)
     parts["train"] = free
     if not all(parts.values()):
         empty = next(key for key, part in parts.items() if not part)
@@ -133,15 +158,15 @@ def _split(images: Sequence[LabelledImage], recipe: Recipe, seed: int) -> dict[S
     return {key: sorted(part, key=lambda image: image.name) for key, part in parts.items()}
 
 
-def _take(free: list[LabelledImage], count: int, recipe: Recipe) -> list[LabelledImage]:
+def _take(free: list[LabelledImage], count: int, labels: LabelsOf) -> list[LabelledImage]:
     """Move images out of `free`, taking the last training image of a class only when nothing else is left."""
-    left = Counter(label for image in free for label in set(_labels(image, recipe)))
+    left = Counter(label for image in free for label in set(labels(image)))
     taken: list[LabelledImage] = []
     for _ in range(min(count, len(free) - 1)):
-        spare = [image for image in free if all(left[label] > 1 for label in _labels(image, recipe))]
-        labelled = [image for image in spare if _labels(image, recipe)]
+        spare = [image for image in free if all(left[label] > 1 for label in labels(image))]
+        labelled = [image for image in spare if labels(image)]
         image = (labelled or spare or free)[0]
         free.remove(image)
-        left.subtract(set(_labels(image, recipe)))
+        left.subtract(set(labels(image)))
         taken.append(image)
     return taken

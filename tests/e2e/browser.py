@@ -109,10 +109,10 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
         )
 
-    def open(self, url: str, *words: str) -> None:
-        """Open a page and wait until all words are on it."""
+    def open(self, url: str, *words: str) -> str:
+        """Open a page, wait until all words are on it, and return its visible text."""
         self.send("Page.navigate", url=url)
-        self.wait_for(*words)
+        return self.wait_for(*words)
 
     def wait_for(self, *words: str) -> str:
         """Return the page's visible text once it holds all words."""

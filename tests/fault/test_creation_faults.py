@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 
 import pytest
 
+from pipeline.models import TrainingRun, TrainPlan
+from providers.pictograph import PictographProvider
 from tests.fault.workbench import CLOSE, GARBAGE, RESET, STALL, TRUNCATE, Ended, Fault, Workbench, status
 
 ATTEMPTS = 4
@@ -66,9 +67,7 @@ def test_one_operation_is_one_paid_run(bench: Workbench, row: Row) -> None:
     assert [run["id"] for run in bench.account.bill()["runs"]] == [ended.report.run.handle.run_id]
 
 
-def test_a_create_that_never_arrives_is_said_to_be_unknown_and_a_rerun_pays_once(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_create_that_never_arrives_is_said_to_be_unknown_and_a_rerun_pays_once(bench: Workbench) -> None:
     """Nothing was created, nobody could know: the report says so, and the same operation creates exactly one run."""
     bench.break_stage("create", [RESET], times=None)
     first = bench.run(wait=False, operation="night-1")
@@ -111,13 +110,18 @@ def test_another_operation_pays_for_another_run(bench: Workbench) -> None:
     assert (bench.started(), len(keys(bench))) == (2, 2)
 
 
-def test_two_processes_at_the_same_operation_pay_once(
-    make_bench: Callable[..., Workbench], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both look before either has created, both create with one key: one paid run, known to both."""
-    bench = make_bench()
+def test_two_flows_at_the_same_operation_pay_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have looked before either has created, both create with one key: one paid run, known to both."""
+    looked = threading.Barrier(2)
+    find_run = PictographProvider.find_run
+
+    def look_together(provider: PictographProvider, plan: TrainPlan) -> TrainingRun | None:
+        found = find_run(provider, plan)
+        looked.wait(60)
+        return found
+
+    monkeypatch.setattr(PictographProvider, "find_run", look_together)
     monkeypatch.setenv("PICTOGRAPH_TIMEOUT", "20")
-    bench.break_stage("create", [STALL.but(seconds=1.5, times=2)])
     ended: list[Ended] = []
 
     def go() -> None:
@@ -127,7 +131,7 @@ def test_two_processes_at_the_same_operation_pay_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(90)
     assert bench.started() == 1
     assert [end.state for end in ended] == ["Submitted", "Submitted"]
     assert len(bench.sent("create")) == 2, "the race this test is about did not happen"

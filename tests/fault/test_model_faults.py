@@ -25,9 +25,12 @@ NIGHT = "night-1"
 NOT_READY = "{\"detail\": \"Model status is 'training'; only 'ready' models can be downloaded.\"}"
 
 
-def test_a_transfer_that_breaks_in_the_middle_is_resumed(bench: Workbench) -> None:
+def test_a_transfer_that_breaks_in_the_middle_is_resumed(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reset, hang-up, silence and a short body in mid-file: each time the rest is asked for, nothing twice."""
-    breaks = [fault.but(after_bytes=at) for at, fault in ((4000, RESET), (3000, CLOSE), (2000, STALL), (1000, TRUNCATE))]
+    monkeypatch.setattr("providers.storage.CHUNK_BYTES", 500)  # a chunk that is not complete is asked for again
+    breaks = [
+        fault.but(after_bytes=at) for at, fault in ((4000, RESET), (3000, CLOSE), (2000, STALL), (1000, TRUNCATE))
+    ]
     bench.break_stage("bytes", breaks)
     ended = bench.run()
     assert (ended.state, bench.started(), bench.hits()) == ("Completed", 1, [1, 1, 1, 1]), ended.message
@@ -47,7 +50,7 @@ def test_a_bit_that_flips_once_is_cured_by_a_second_transfer(bench: Workbench) -
     assert leftovers(bench.output_dir) == []
 
 
-@pytest.mark.parametrize("header", ["goog", "content-md5", "etag-md5"])
+@pytest.mark.parametrize("header", ["goog", "content-md5"])
 def test_a_bit_that_always_flips_never_replaces_a_good_model(make_bench: Callable[..., Workbench], header: str) -> None:
     """Wherever the storage puts its digest: failed, the good file untouched, nothing left over, a rerun collects."""
     bench = make_bench(hash_headers=header)

@@ -93,7 +93,12 @@ STAYING = [
     *(pytest.param(stage, status(503), id=f"{stage}-503") for stage in BEFORE_PAYING),
     *(pytest.param(stage, GARBAGE, id=f"{stage}-garbage") for stage in ("account", "export-create", "quote", "find")),
 ]
-CALLS = {"account": "credits.balance", "find": "training.list", "export-bytes": "broke 5 times", "export-get": "pending"}
+CALLS = {
+    "account": "credits.balance",
+    "find": "training.list",
+    "export-bytes": "broke 5 times",
+    "export-get": "pending",
+}
 """What a message calls a stage, where it is not the stage's own name."""
 
 
@@ -110,7 +115,7 @@ def test_a_fault_that_stays_stops_the_run_before_anything_is_paid(
     assert bench.started() == 0
     assert bench.sent("create") == []
     assert (ended.state, ended.report.outcome.value) == ("Failed", "failed")
-    assert CALLS.get(stage, stage.split("-")[0]) in ended.message
+    assert CALLS.get(stage, stage.split("-", maxsplit=1)[0]) in ended.message
     assert "\n" not in ended.message
 
 

@@ -169,6 +169,14 @@ class Workbench:
         assert isinstance(report, RunReport), f"{state.name}: {report!r}"
         return Ended(state.name or "", report)
 
+    def command(self, *arguments: str) -> int:
+        """Run the command line in this process against the sandbox and return its exit code."""
+        from flows.commandline import main
+
+        small = ["--sandbox", "--samples", "2", "--min-agreement", "0", "--output-dir", str(self.output_dir)]
+        dataset = [] if "--dataset" in arguments else ["--dataset", DATASET]
+        return main([*small, *dataset, *arguments])
+
     def break_stage(self, where: str, faults: Iterable[Fault], **rule: Any) -> None:
         """Let faults strike the requests of a stage, one after the other."""
         method, path = STAGES[where]

@@ -26,7 +26,7 @@ from pipeline.errors import (
     UnexpectedResponseError,
 )
 from pipeline.models import CurvePoint, PollPolicy, RunStatus, TrainingRun, WatchedRun
-from pipeline.polling import Look, WatchLog, forecast_run, next_wait_s, observe, require_success, watch_run
+from pipeline.polling import Look, WatchLog, next_wait_s, observe, require_success, watch_run
 from tests.unit.conftest import POLICY, FakeClock, Script, make_run
 
 DONE = make_run(RunStatus.COMPLETED)
@@ -172,10 +172,16 @@ def test_blindness_is_limited(clock: FakeClock) -> None:
 
 @pytest.mark.parametrize(
     ("remaining_s", "wait_s"),
-    [(None, 5), (0, 2), (1, 2), (4, 2), (30, 15), (120, 60), (1e9, 60), (math.inf, 60), (-5, 2), (math.nan, 2)],
+    [(None, 5), (0, 2), (1, 2), (4, 2), (30, 15), (120, 60), (1e9, 60), (math.inf, 60), (math.nan, 2)],
 )
 def test_the_next_look_comes_after_half_the_rest(remaining_s: float | None, wait_s: float) -> None:
     """Between floor and ceiling; the interval where there is no forecast; nonsense forecasts give legal waits."""
+    assert next_wait_s(POLICY, remaining_s) == wait_s
+
+
+@pytest.mark.parametrize(("remaining_s", "wait_s"), [(-1, 2), (-6, 3), (-30, 5), (-1e9, 5), (-math.inf, 5)])
+def test_an_overdue_run_is_looked_at_less_and_less(remaining_s: float, wait_s: float) -> None:
+    """Often just after its predicted end, then down to every interval: a run that hangs at 99 % is not hammered."""
     assert next_wait_s(POLICY, remaining_s) == wait_s
 
 
@@ -187,7 +193,6 @@ def test_a_fixed_interval_ignores_forecasts(remaining_s: float | None) -> None:
 
 def test_forecasts_count_only_while_running(clock: FakeClock) -> None:
     """The estimate of a queued run says nothing about the queue."""
-    assert forecast_run(make_run(RunStatus.QUEUED, eta_s=100)) is None
     _watch(clock, make_run(RunStatus.QUEUED, eta_s=100), make_run(RunStatus.RUNNING, eta_s=100), DONE)
     assert clock.slept == [5, 50]
 

@@ -12,7 +12,7 @@ from sandbox.datasets import DataError, LabelledImage, Shape
 from sandbox.training import jobs
 from sandbox.training.detections import Found, non_maximum_suppression, score_boxes
 from sandbox.training.recipes import RECIPES, ConfigError, resolve
-from sandbox.training.selection import Selection, select
+from sandbox.training.selection import Selection, assign_splits, select
 
 YOLOX, CLASSIFICATION = RECIPES["yolox"], RECIPES["classification"]
 
@@ -93,6 +93,16 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order() -> None:
     names = [[image.name for image in chosen(part, seed=seed).test] for part, seed in ((images, 0), (images[::-1], 0))]
     assert names[0] == names[1]
     assert names[0] != [image.name for image in chosen(images, seed=1).test]
+
+
+def test_images_are_given_the_split_a_training_would_choose() -> None:
+    """The rule is one: a training on images that carry their split holds out the very same ones."""
+    images = labelled(50, "stop", "yield")
+    assigned = assign_splits(images)
+    assert [image.name for image in assigned] == [image.name for image in images]
+    held_out = {image.name for image in assigned if image.split == "test"}
+    assert held_out == {image.name for image in chosen(images).test} == {image.name for image in chosen(assigned).test}
+    assert assign_splits(images[:2]) == images[:2]
 
 
 def test_given_splits_are_kept_and_missing_ones_are_filled() -> None:

@@ -1,0 +1,1 @@
+"""What the performance claims are measured with: one script a claim, each run by hand."""

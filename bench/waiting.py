@@ -1,0 +1,377 @@
+"""Requests and lag of our waiting beside the published client's loop, on the same scripted runs.
+
+The sandbox runs on a virtual clock that both waiters move by sleeping: hours pass in seconds. The published client is
+used as it is (``training.wait_for_completion``, a look every 5 s); ours is the policy of the provider's profile. After
+that the rule for the next look is compared with other rules, each over the same runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any, Protocol
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.machine import describe_machine, isolate, parse_quick
+
+if TYPE_CHECKING:
+    from pipeline.models import PollPolicy, TrainingRun
+    from pipeline.provider import Provider
+    from sandbox.client import SandboxAccount
+
+NEEDED_SHARE = 0.2
+"""Largest acceptable share of the loop's requests, over all scenarios."""
+MINUTES = (1, 5, 20, 60, 120)
+"""Lengths of the trainings."""
+DRAWS = (0.137, 0.371, 0.593, 0.719, 0.933)
+"""Runs of one kind differ by these: 10 to 15 s in the queue and up to 5 % of length, so that no waiter's looks fall on
+the end by the choice of round numbers."""
+RULE_MINUTES = (5, 20)
+"""Lengths over which rules are compared."""
+DATASET, EXPORT = "bench", "bench"
+
+
+class VirtualTime:
+    """The sandbox's clock and both waiters' ``time`` module in one: sleeping is what makes time pass."""
+
+    def __init__(self) -> None:
+        self._now_s = 1_800_000_000.0
+
+    def now_s(self) -> float:
+        """Return seconds since the epoch."""
+        return self._now_s
+
+    def monotonic(self) -> float:
+        """Return the same."""
+        return self._now_s
+
+    def sleep(self, seconds: float, /) -> None:
+        """Move on."""
+        self._now_s += seconds
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of run."""
+
+    name: str
+    """For the table."""
+    eta_noise: float = 0.0
+    """Relative error of the provider's prediction, drawn anew each epoch."""
+    stepwise: bool = False
+    """Progress and prediction move ten times in the whole run, as where they are worked out once an epoch."""
+    tail: bool = False
+    """After the last epoch the run stays at 99 % with a prediction of 0 for a quarter of its time, 3 min at most."""
+    eta_factor: float | None = 1.0
+    """What our waiter sees of the prediction; none hides it. The published client's loop does not use it."""
+
+    def steps(self, minutes: int, draw: float) -> list[dict[str, Any]]:
+        """Return the sandbox's script of a run of this kind."""
+        length_s = minutes * 60.0 * (1.0 + 0.05 * draw)
+        running: list[dict[str, Any]] = [{"status": "running", "for_s": length_s, "epochs": 50}]
+        if self.stepwise:
+            running = [
+                {
+                    "status": "running",
+                    "for_s": length_s / 10,
+                    "progress": 10 * number,
+                    "eta_seconds": round(length_s * (10 - number) / 10),
+                }
+                for number in range(10)
+            ]
+        if self.tail:
+            stuck = {"status": "running", "progress": 99, "eta_seconds": 0}
+            running.append({**stuck, "for_s": min(180.0, length_s / 4)})
+        return [{"status": "queued", "for_s": 10.0 + 5.0 * draw}, *running, {"status": "completed"}]
+
+
+SCENARIOS = (
+    Scenario("prediction exact"),
+    Scenario("prediction +-30 %", eta_noise=0.3),
+    Scenario("prediction +-60 %", eta_noise=0.6),
+    Scenario("prediction 40 % short", eta_factor=0.6),
+    Scenario("prediction 50 % long", eta_factor=1.5),
+    Scenario("no prediction", eta_factor=None),
+    Scenario("prediction in 10 steps", stepwise=True),
+    Scenario("progress in 10 steps", stepwise=True, eta_factor=None),
+    Scenario("stuck at 99 %", tail=True),
+)
+
+
+class Forecast(Protocol):
+    """Predicts the rest of one run."""
+
+    def __call__(self, run: TrainingRun) -> float | None:
+        """Return the seconds to go."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to choose the next look."""
+
+    name: str
+    """For the table."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """Changes to the profile's policy."""
+    share: float = 0.5
+    """Share of the predicted rest to let pass; the real rule takes a half."""
+    literal: bool = False
+    """True takes the provider's prediction at its word, without our correction for age and without a pace."""
+
+
+RULES = (
+    Rule("chosen"),
+    Rule("at its word, floor 5 s", {"floor_s": 5.0}, literal=True),
+    Rule("at its word, floor 2 s", literal=True),
+    Rule("floor 5 s", {"floor_s": 5.0}),
+    Rule("floor 3 s", {"floor_s": 3.0}),
+    Rule("60 % of the rest", share=0.6),
+    Rule("70 % of the rest", share=0.7),
+    Rule("90 % of the rest", share=0.9),
+    Rule("ceiling 120 s", {"ceiling_s": 120.0}),
+    Rule("ceiling 300 s", {"ceiling_s": 300.0}),
+)
+
+
+@dataclass
+class Tally:
+    """What one waiter did over some runs."""
+
+    requests: list[int] = field(default_factory=list)
+    lags_s: list[float] = field(default_factory=list)
+
+    def add(self, requests: int, lag_s: float) -> None:
+        """Take in one run."""
+        self.requests.append(requests)
+        self.lags_s.append(lag_s)
+
+
+class Bench:
+    """A sandbox on virtual time, its account, and the two waiters."""
+
+    def __init__(self, account: SandboxAccount, clock: VirtualTime, provider: Provider) -> None:
+        self.clock = clock
+        self._account = account
+        self._provider = provider
+        self._policy = _hosted_policy()
+        self._started = 0
+
+    def measure(self, scenario: Scenario, minutes: int, draw: float, wait: Callable[[str], int]) -> tuple[int, float]:
+        """Start a run, wait for it, and return the requests made and the lag in seconds."""
+        steps = scenario.steps(minutes, draw)
+        self._account.configure(script={"steps": steps, "eta_noise": scenario.eta_noise, "gpu_minutes": 1})
+        run_id = self._create()
+        ends_at_s = self.clock.now_s() + sum(step.get("for_s", 0.0) for step in steps)
+        requests = wait(run_id)
+        return requests, self.clock.now_s() - ends_at_s
+
+    def _create(self) -> str:
+        self._started += 1
+        name = f"run-{self._started}"
+        body = {"dataset_name": DATASET, "export_name": EXPORT, "pipeline_type": "classification", "name": name}
+        with self._account.http() as http:
+            answer = http.post("/training/", json={**body, "gpu_type": "a10g", "config": {"epochs": 50}})
+        answer.raise_for_status()
+        return str(answer.json()["data"]["id"])
+
+    def wait_as_published(self, run_id: str) -> int:
+        """Wait with the published client, unmodified; its ``time`` module is ours."""
+        from pictograph import Client
+        from pictograph.resources import training
+
+        calls = _Counter()
+        with Client(api_key=self._account.api_key, base_url=self._account.url, max_retries=0) as client:
+            counted = calls.counting(client._transport.request)
+            with patch.object(training, "time", self.clock), patch.object(client._transport, "request", counted):
+                client.training.wait_for_completion(run_id=run_id, timeout=100_000)
+        return calls.count
+
+    def wait_as_ours(self, run_id: str, scenario: Scenario, rule: Rule = RULES[0]) -> int:
+        """Wait with our loop and the profile's policy, or with the changes of a rule."""
+        from pipeline.models import RunHandle
+        from pipeline.polling import observe
+
+        handle = RunHandle(provider="pictograph", run_id=run_id, name="run", dataset=DATASET)
+        policy = self._policy.model_copy(update={**rule.policy, "deadline_s": 100_000.0})
+        calls = _Counter()
+        get = calls.counting(lambda: _as_seen(self._provider.get_run(handle), scenario))
+        for _ in observe(get, policy, self.clock, _forecast(rule, self.clock)):
+            pass
+        return calls.count
+
+
+class _Counter:
+    """Counts calls."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def counting(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same function, counted."""
+
+        def counted(*args: Any, **options: Any) -> Any:
+            self.count += 1
+            return call(*args, **options)
+
+        return counted
+
+
+def _hosted_policy() -> PollPolicy:
+    from providers.pictograph_profile import pictograph_profile
+
+    return pictograph_profile(sandbox=False).poll
+
+
+def _as_seen(run: TrainingRun, scenario: Scenario) -> TrainingRun:
+    if run.eta_s is None or scenario.eta_factor == 1.0:
+        return run
+    eta_s = None if scenario.eta_factor is None else run.eta_s * scenario.eta_factor
+    return run.model_copy(update={"eta_s": eta_s})
+
+
+def _forecast(rule: Rule, clock: VirtualTime) -> Forecast:
+    from pipeline.forecasting import RunForecast
+    from pipeline.models import RunStatus
+
+    corrected = RunForecast(clock)
+
+    def forecast(run: TrainingRun) -> float | None:
+        at_its_word = run.eta_s if run.status is RunStatus.RUNNING else None
+        rest_s = at_its_word if rule.literal else corrected(run)
+        # The loop takes half of what it is told, so another share is told as another rest.
+        return rest_s * rule.share / 0.5 if rest_s is not None and rest_s > 0 else rest_s
+
+    return forecast
+
+
+@contextmanager
+def opened_bench(folder: Path) -> Iterator[Bench]:
+    """Start a sandbox on virtual time with an account, a data set and an export."""
+    from pydantic import SecretStr
+
+    from providers.http import ClientOptions
+    from providers.pictograph import PictographProvider
+    from providers.pictograph_profile import pictograph_profile
+    from sandbox.server import SandboxServer
+
+    clock = VirtualTime()
+    with SandboxServer(folder, clock) as server:
+        account = server.new_account(engine="scripted", rate_limit=10**9, balance=10**12)
+        account.add_dataset(DATASET, count=8, single=True)
+        with account.http() as http:
+            order = {"dataset_name": DATASET, "name": EXPORT, "include_images": True}
+            http.post("/exports/", json=order).raise_for_status()
+        options = ClientOptions(base_url=server.url)
+        provider = PictographProvider(SecretStr(account.api_key), options, pictograph_profile(sandbox=True))
+        try:
+            yield Bench(account, clock, provider)
+        finally:
+            provider.close()
+
+
+def main() -> int:
+    """Measure, print, and return 1 when what is needed is missed."""
+    quick = parse_quick(__doc__)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="bench-waiting-", ignore_cleanup_errors=True) as folder:
+        isolate(Path(folder))
+        print(describe_machine("pictograph", "httpx"))
+        with opened_bench(Path(folder) / "sandbox") as bench:
+            draws, lengths = (DRAWS[1:3], MINUTES[:3]) if quick else (DRAWS, MINUTES)
+            ours, loop = _compare(bench, draws, lengths)
+            _compare_rules(bench, draws)
+    return _judge(ours, loop)
+
+
+def _compare(bench: Bench, draws: tuple[float, ...], lengths: tuple[int, ...]) -> tuple[Tally, Tally]:
+    print("\nrequests ours/loop = share, mean lag ours/loop in s (largest of ours)")
+    print(f"{'':<24}" + "".join(f"{f'{minutes} min':>30}" for minutes in lengths))
+    # The loop looks every 5 s whatever the run says, so each length is waited for once, and not again a scenario.
+    loops = {minutes: _loop(bench, SCENARIOS[0], minutes, draws) for minutes in lengths}
+    tails = {minutes: _loop(bench, SCENARIOS[-1], minutes, draws) for minutes in lengths}
+    all_ours, all_loop = Tally(), Tally()
+    for scenario in SCENARIOS:
+        cells = []
+        for minutes in lengths:
+            loop = tails[minutes] if scenario.tail else loops[minutes]
+            ours = _ours(bench, scenario, minutes, draws, RULES[0])
+            cells.append(_cell(ours, loop))
+            for tally, more in ((all_ours, ours), (all_loop, loop)):
+                tally.requests += more.requests
+                tally.lags_s += more.lags_s
+        print(f"{scenario.name:<24}" + "".join(f"{cell:>30}" for cell in cells))
+    return all_ours, all_loop
+
+
+def _loop(bench: Bench, scenario: Scenario, minutes: int, draws: tuple[float, ...]) -> Tally:
+    tally = Tally()
+    for draw in _some(draws, minutes):
+        tally.add(*bench.measure(scenario, minutes, draw, bench.wait_as_published))
+    return tally
+
+
+def _ours(bench: Bench, scenario: Scenario, minutes: int, draws: tuple[float, ...], rule: Rule) -> Tally:
+    tally = Tally()
+    for draw in _some(draws, minutes):
+        tally.add(*bench.measure(scenario, minutes, draw, lambda run: bench.wait_as_ours(run, scenario, rule)))
+    return tally
+
+
+def _some(draws: tuple[float, ...], minutes: int) -> tuple[float, ...]:
+    """Return fewer draws of long runs: an hour takes the loop 720 requests."""
+    return draws if minutes < 60 else draws[::2]
+
+
+def _cell(ours: Tally, loop: Tally) -> str:
+    share = mean(ours.requests) / mean(loop.requests)
+    return (
+        f"{mean(ours.requests):.0f}/{mean(loop.requests):.0f}={share:.2f} "
+        f"{mean(ours.lags_s):4.1f}/{mean(loop.lags_s):.1f} ({max(ours.lags_s):.0f})"
+    )
+
+
+def _compare_rules(bench: Bench, draws: tuple[float, ...]) -> None:
+    print(f"\nother rules, runs of {', '.join(map(str, RULE_MINUTES))} min: mean requests, mean lag in s (largest)")
+    print(f"{'':<24}" + "".join(f"{scenario.name:>24}" for scenario in SCENARIOS))
+    for rule in RULES:
+        cells = []
+        for scenario in SCENARIOS:
+            tally = Tally()
+            for minutes in RULE_MINUTES:
+                some = _ours(bench, scenario, minutes, draws[:3], rule)
+                tally.requests += some.requests
+                tally.lags_s += some.lags_s
+            cells.append(f"{mean(tally.requests):.0f} {mean(tally.lags_s):5.1f} ({max(tally.lags_s):.0f})")
+        print(f"{rule.name:<24}" + "".join(f"{cell:>24}" for cell in cells))
+
+
+def _judge(ours: Tally, loop: Tally) -> int:
+    share = sum(ours.requests) / sum(loop.requests)
+    policy = _hosted_policy()
+    print(
+        f"\nall: {sum(ours.requests)} requests against {sum(loop.requests)} = {share:.3f}; mean lag "
+        f"{mean(ours.lags_s):.2f} s against {mean(loop.lags_s):.2f} s; largest {max(ours.lags_s):.1f} s, "
+        f"ceiling {policy.ceiling_s:.0f} s"
+    )
+    met = (
+        share <= NEEDED_SHARE
+        and mean(ours.lags_s) <= mean(loop.lags_s)
+        and max(ours.lags_s) <= policy.ceiling_s
+        and min(ours.lags_s) >= 0
+    )
+    print(
+        f"needed: share <= {NEEDED_SHARE}, no larger mean lag, no lag above the ceiling: {'met' if met else 'MISSED'}"
+    )
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The pages of a finished run in a real browser: what a person sees, not only what the server stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from flows.train_pipeline import train_pipeline
+from tests.e2e.browser import Browser, find_browser
+from tests.e2e.conftest import FlowRun, at_server
+
+pytestmark = pytest.mark.skipif(find_browser() is None, reason="no Chromium on the PATH; CI installs it")
+
+UIS = ("", "/v2")
+"""Prefect 3.8 comes with two user interfaces; links lead to the first, the start page to the second."""
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Browser]:
+    """One browser for all pages."""
+    with Browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def form(prefect_server: str) -> Iterator[str]:
+    """The address of a deployment's run form."""
+    with at_server(prefect_server):
+        made = train_pipeline.to_deployment(name="form").apply()
+    yield f"{prefect_server.removesuffix('/api')}/deployments/deployment/{made}/run"
+    httpx.delete(f"{prefect_server}/deployments/{made}").raise_for_status()
+
+
+@pytest.mark.parametrize("ui", UIS)
+def test_the_run_page_tells_the_story(page: Browser, accepted: FlowRun, ui: str) -> None:
+    """Name, state and log lines at once; every stage under Task Runs; every artifact under Artifacts."""
+    base = accepted.api.removesuffix("/api")
+    page.open(f"{base}{ui}/runs/flow-run/{accepted.id}", "train-road-signs-yolox", "Completed", "9 Task runs", "plan: ")
+    page.click("Task Runs")
+    page.wait_for(*(run["name"] for run in accepted.task_runs()))
+    page.click("Artifacts")
+    page.wait_for("progress-road-signs-yolox", "findings-road-signs", "report-road-signs-yolox")
+
+
+@pytest.mark.parametrize("ui", UIS)
+def test_the_report_is_rendered_with_its_pictures(page: Browser, accepted: FlowRun, ui: str) -> None:
+    """Headings and tables are laid out, not printed as source; curve and predictions are pictures with pixels."""
+    (report,) = accepted.artifacts("markdown")
+    base = accepted.api.removesuffix("/api")
+    page.open(
+        f"{base}{ui}/artifacts/artifact/{report['id']}", "Accepted: road-signs-yolox-", "Training loss", "Rehearsal."
+    )
+    assert page.run("document.querySelectorAll('table').length") >= 3
+    loaded = "[...document.images].filter(i => i.src.startsWith('data:') && i.complete).map(i => i.naturalWidth)"
+    widths = [width for width in page.run(loaded) if width]
+    assert len(widths) == 2
+    assert min(widths) >= 600
+    text = page.run("document.body.innerText")
+    assert "| --- |" not in text
+    assert "base64" not in text
+
+
+def test_the_run_form_explains_itself(page: Browser, form: str) -> None:
+    """The form of a deployment shows the request's fields with their sentences, and offers choices."""
+    text = page.open(form, "Name of the data set to train on.", "GPU tier to train on.")
+    for words in ("dataset", "budget_usd", "Stop before spending", "Rehearse against the local sandbox"):
+        assert words in text

@@ -1,0 +1,221 @@
+"""The deployments: made from ``prefect.yaml``, run by a worker and by ``serve``, with a form that refuses nonsense."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from deployments.serve import load_deployments
+from flows.train_pipeline import train_pipeline
+from pipeline.models import TrainConfig, TrainRequest
+from sandbox.client import SandboxAccount
+from tests.e2e.conftest import QUICK_STEPS, ROOT, RUN_S, address_of, eventually
+
+DEFINED = {
+    entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+}
+QUICK = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
+"""Look for scheduled runs every second."""
+
+
+def prefect(api: str, *arguments: str, **environment: str) -> str:
+    """Run a ``prefect`` command in the repository, as the README does, and return what it said."""
+    command = [sys.executable, "-m", "prefect", *arguments]
+    settings = {**os.environ, "PREFECT_API_URL": api, "COLUMNS": "200", **QUICK, **environment}
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=RUN_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def find_deployments(api: str) -> dict[str, dict[str, Any]]:
+    """Return the server's deployments of our flow, by name."""
+    answer = httpx.post(f"{api}/deployments/filter", json={"flows": {"name": {"any_": ["train-pipeline"]}}}, timeout=30)
+    return {entry["name"]: entry for entry in answer.raise_for_status().json()}
+
+
+def order(api: str, deployment: str, request: dict[str, Any]) -> httpx.Response:
+    """Ask the server for a run of a deployment, as the form does."""
+    body = {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}}
+    return httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=30)
+
+
+def final_state(api: str, run: str) -> dict[str, Any]:
+    """Wait for a run's end and return its state."""
+
+    def ended() -> dict[str, Any]:
+        state = dict(httpx.get(f"{api}/flow_runs/{run}", timeout=30).json()["state"])
+        return state if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else {}
+
+    return eventually(ended, within_s=120)
+
+
+@pytest.fixture(scope="module")
+def deployed(prefect_server: str) -> dict[str, dict[str, Any]]:
+    """What ``prefect deploy --all`` makes of ``prefect.yaml``."""
+    prefect(prefect_server, "work-pool", "create", "train-pipeline", "--type", "process")
+    prefect(prefect_server, "--no-prompt", "deploy", "--all")
+    return find_deployments(prefect_server)
+
+
+class TestDefinitions:
+    """``prefect.yaml``, ``serve.py`` and the flow say the same."""
+
+    @pytest.mark.parametrize("name", DEFINED)
+    def test_parameters_fit_the_flow(self, name: str) -> None:
+        """Every parameter given is one the flow takes, and a request given there is a valid one."""
+        parameters = DEFINED[name]["parameters"]
+        assert set(parameters) <= set(inspect.signature(train_pipeline.fn).parameters)
+        if "request" in parameters:
+            assert TrainRequest.model_validate(parameters["request"]).dataset
+
+    def test_every_definition_is_deployed(self, deployed: dict[str, dict[str, Any]]) -> None:
+        """Names, descriptions, parameters and entrypoint arrive as written."""
+        assert set(deployed) == set(DEFINED)
+        for name, entry in DEFINED.items():
+            assert deployed[name]["description"] == entry["description"]
+            assert deployed[name]["parameters"] == entry["parameters"]
+            assert deployed[name]["entrypoint"] == entry["entrypoint"]
+            assert deployed[name]["work_pool_name"] == entry["work_pool"]["name"]
+
+    def test_serving_gives_the_same(self, deployed: dict[str, dict[str, Any]]) -> None:
+        """Parameters, schedules, limits and form of ``serve.py`` equal those of ``prefect deploy``."""
+        served = {made.name: made for made in load_deployments()}
+        assert set(served) == set(deployed)
+        for name, made in served.items():
+            other = deployed[name]
+            assert made.description == other["description"]
+            assert made.parameters == other["parameters"]
+            assert made._parameter_openapi_schema.model_dump() == other["parameter_openapi_schema"]
+            assert (made.concurrency_limit or None) == (other["global_concurrency_limit"] or {}).get("limit")
+            options = made.concurrency_options.model_dump(mode="json") if made.concurrency_options else None
+            assert options == other["concurrency_options"]
+            ours = [(one.schedule.cron, one.schedule.timezone, one.active, one.slug) for one in made.schedules or []]
+            theirs = [
+                (one["schedule"]["cron"], one["schedule"]["timezone"], one["active"], one["slug"])
+                for one in other["schedules"]
+            ]
+            assert ours == theirs
+
+
+class TestForm:
+    """What the run form knows."""
+
+    def test_every_field_is_described(self, deployed: dict[str, dict[str, Any]]) -> None:
+        """Each field of the request carries its sentence, and where it applies its choices and limits."""
+        definitions = deployed["manual"]["parameter_openapi_schema"]["definitions"]
+        for model in (TrainRequest, TrainConfig):
+            shown = definitions[model.__name__]["properties"]
+            assert set(shown) == set(model.model_fields)
+            for name, field in model.model_fields.items():
+                assert shown[name]["description"] == field.description
+        shown = definitions["TrainRequest"]["properties"]
+        assert shown["gpu"]["enum"] == ["a10g", "a100", "h100", "auto"]
+        assert (shown["samples"]["minimum"], shown["samples"]["maximum"]) == (1, 64)
+        assert shown["dataset"]["minLength"] == 1
+        assert definitions["TrainRequest"]["required"] == ["dataset"]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {},
+            {"dataset": ""},
+            {"dataset": "x", "gpu": "tpu"},
+            {"dataset": "x", "samples": 0},
+            {"dataset": "x", "gpus": 1},
+        ],
+    )
+    def test_a_wrong_value_is_refused_before_a_run_exists(
+        self, wrong: dict[str, Any], deployed: dict[str, dict[str, Any]], prefect_server: str
+    ) -> None:
+        """The server answers 409 and makes no run."""
+        before = _count_runs(prefect_server)
+        answer = order(prefect_server, deployed["manual"]["id"], wrong)
+        assert answer.status_code == 409, answer.text
+        assert _count_runs(prefect_server) == before
+
+    def test_the_nightly_schedule_waits_to_be_switched_on(self, deployed: dict[str, dict[str, Any]]) -> None:
+        """One schedule, at two in the morning, inactive; never two runs at a time; none on the manual one."""
+        (schedule,) = deployed["nightly"]["schedules"]
+        assert schedule["schedule"]["cron"] == "0 2 * * *"
+        assert schedule["active"] is False
+        assert deployed["nightly"]["global_concurrency_limit"]["limit"] == 1
+        assert deployed["nightly"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+        assert deployed["manual"]["schedules"] == []
+
+
+def _count_runs(api: str) -> int:
+    return int(httpx.post(f"{api}/flow_runs/count", json={}, timeout=30).raise_for_status().json())
+
+
+class TestRuns:
+    """Runs started through the API end like runs started by hand."""
+
+    def test_a_worker_runs_it(
+        self,
+        deployed: dict[str, dict[str, Any]],
+        prefect_server: str,
+        scripted: Callable[..., SandboxAccount],
+        tmp_path: Path,
+    ) -> None:
+        """Asked for with parameters, run by a worker started somewhere else, Completed, with a model on disk."""
+        request = {"dataset": "road-signs", "sandbox": True, "output_dir": str(tmp_path), "poll_interval_s": 0.1}
+        answer = order(prefect_server, deployed["manual"]["id"], request)
+        assert answer.status_code == 201, answer.text
+        account = scripted(steps=QUICK_STEPS)
+        said = prefect(
+            prefect_server, "worker", "start", "--pool", "train-pipeline", "--run-once", **address_of(account)
+        )
+        state = final_state(prefect_server, answer.json()["id"])
+        assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), (state, said)
+        assert len(list(tmp_path.glob("sandbox/road-signs-yolox-*/model.onnx"))) == 1
+
+    def test_serving_runs_it(
+        self, prefect_server: str, scripted: Callable[..., SandboxAccount], tmp_path: Path
+    ) -> None:
+        """``python -m deployments.serve`` offers both deployments and runs what is asked of them."""
+        account = scripted(steps=QUICK_STEPS)
+        with _serving(prefect_server, address_of(account)):
+            manual = eventually(lambda: _served(prefect_server).get("manual"))
+            assert set(_served(prefect_server)) == set(DEFINED)
+            request = {"dataset": "road-signs", "sandbox": True, "output_dir": str(tmp_path), "poll_interval_s": 0.1}
+            answer = order(prefect_server, manual["id"], request)
+            assert answer.status_code == 201, answer.text
+            state = final_state(prefect_server, answer.json()["id"])
+        assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state
+        assert len(account.bill()["runs"]) == 1
+
+
+def _served(api: str) -> dict[str, dict[str, Any]]:
+    return {name: entry for name, entry in find_deployments(api).items() if entry["work_pool_name"] is None}
+
+
+@contextmanager
+def _serving(api: str, address: dict[str, str]) -> Iterator[None]:
+    settings = {**os.environ, "PREFECT_API_URL": api, **QUICK, **address}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.serve"],
+        cwd=ROOT,
+        env=settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()

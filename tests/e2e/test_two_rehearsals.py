@@ -1,0 +1,119 @@
+"""What two rehearsals in a row leave behind: one sandbox, no foreign connection, models anybody can read.
+
+The second one goes on in the background of the tests before this file; hence its place in the alphabet.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.agreement import box_iou
+from pipeline.models import Prediction
+from pipeline.smoke import DEFAULT_OPTIONS
+from tests.e2e.conftest import CANARY, Rehearsal, read_json_line
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+CONFIDENCE = DEFAULT_OPTIONS.confidence
+
+
+def test_no_other_machine_is_contacted(demo: Rehearsal, second: Rehearsal) -> None:
+    """Neither a connection nor a name look-up leaves this machine, although a hosted key is at hand."""
+    reached = (demo.ground.folder / "connections.txt").read_text(encoding="utf-8").split()
+    assert len(reached) > 20
+    assert set(reached) <= LOOPBACK
+    assert second.done.code == 0
+
+
+def test_a_hosted_key_appears_nowhere(demo: Rehearsal, second: Rehearsal) -> None:
+    """No file and no line written during two runs contains it."""
+    files = [path for path in demo.ground.folder.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".db" for path in files)
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    for run in (demo, second):
+        assert CANARY not in run.done.out + run.done.err
+
+
+class TestSecondRun:
+    """Classification, right after detection."""
+
+    def test_the_result_is_one_json_line(self, second: Rehearsal) -> None:
+        """With --json standard output holds that line alone, with verdict, money, metric and paths."""
+        assert second.done.code == 0, second.done.err
+        said = read_json_line(second.done.out)
+        assert said["outcome"] == "accepted"
+        assert said["sandbox"] is True
+        assert said["metric"]["name"] == "top1"
+        assert said["metric"]["value"] >= 0.90
+        assert said["charged"]["amount"] > 0
+        assert (second.ground.folder / said["model"]).is_file()
+        assert said["sha256"] == (second.report.artifact.sha256 if second.report.artifact else None)
+
+    def test_the_sandbox_is_used_again(self, demo: Rehearsal, second: Rehearsal) -> None:
+        """Both runs met the same sandbox process, which still answers after the first command has ended."""
+        assert demo.sandbox_pid is not None
+        assert second.sandbox_pid == demo.sandbox_pid
+
+
+def vendor_reading(run: Rehearsal) -> dict[str, list[Prediction]]:
+    """Return what the provider's published client sees on the samples, loading our files without the network."""
+    import pictograph
+
+    report = run.report
+    assert report.artifact is not None
+    assert report.smoke is not None
+    model = report.artifact.model
+    task: Any = model.task.value
+    head = {
+        "model_type": task,
+        "architecture": model.architecture,
+        "class_mapping": {"classes": list(model.classes)},
+        "input_shape": list(report.smoke.input_size),
+        "name": model.name,
+    }
+    config = run.folder / "config.json"
+    config.write_text(json.dumps({"_pictograph": head}), encoding="utf-8")
+    loaded: Any = pictograph.load_model(run.folder / "model.onnx", config, task=task, device="cpu")
+    seen = {}
+    for result in report.smoke.results:
+        answer = loaded.predict(run.folder / "samples" / result.picture, confidence=CONFIDENCE)
+        if task == "classification":
+            seen[result.picture] = [Prediction(name=answer.top.name, confidence=answer.top.confidence)]
+            continue
+        found = [(one, one.bounding_box) for one in answer.predictions]
+        seen[result.picture] = [
+            Prediction(name=one.name, confidence=one.confidence, box=(box.x, box.y, box.w, box.h)) for one, box in found
+        ]
+    return seen
+
+
+class TestPublishedClient:
+    """The models work for somebody who has never heard of this project."""
+
+    def test_the_detector_is_read_alike(self, demo: Rehearsal) -> None:
+        """Every object either side is sure of is seen by the other: same class, IoU of 0.5 or more."""
+        assert demo.report.smoke is not None
+        theirs, compared = vendor_reading(demo), 0
+        for result in demo.report.smoke.results:
+            left = list(theirs[result.picture])
+            for one in result.predictions:
+                twin = next((two for two in left if two.name == one.name and _overlap(one, two) >= 0.5), None)
+                assert twin is not None, (result.picture, one, left)
+                left.remove(twin)
+                compared += 1
+            assert [two for two in left if two.confidence > CONFIDENCE + 0.05] == []
+        assert compared >= len(demo.report.smoke.results)
+
+    def test_the_classifier_is_read_alike(self, second: Rehearsal) -> None:
+        """The best class of every picture is the same."""
+        assert second.report.smoke is not None
+        theirs = vendor_reading(second)
+        ours = {result.picture: result.predictions[0].name for result in second.report.smoke.results}
+        assert ours == {picture: seen[0].name for picture, seen in theirs.items()}
+        assert len(ours) == second.report.request.samples
+
+
+def _overlap(one: Prediction, other: Prediction) -> float:
+    assert one.box is not None
+    assert other.box is not None
+    return box_iou(one.box, other.box)
