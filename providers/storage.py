@@ -200,7 +200,7 @@ def _refused(response: httpx.Response, subject: str) -> Exception:
 def _chunks(opened: _Opened, subject: str) -> Iterator[bytes]:
     received = 0
     try:
-        for chunk in opened.response.iter_raw(CHUNK_BYTES):
+        for chunk in _gathered(opened.response.iter_raw()):
             received += len(chunk)
             yield chunk
     except (httpx.HTTPError, httpx.StreamError) as exc:
@@ -208,3 +208,22 @@ def _chunks(opened: _Opened, subject: str) -> Iterator[bytes]:
     if opened.expected_bytes is not None and received != opened.expected_bytes:
         message = f"{subject}: {received} of {opened.expected_bytes} bytes came before the transfer ended."
         raise TransportError(message, ErrorContext(operation="storage.get"))
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces into chunks; httpx's own joining copies more, and drops what it holds when the transfer breaks."""
+    held: list[bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            if size >= CHUNK_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    except (httpx.HTTPError, httpx.StreamError):
+        if held:
+            yield b"".join(held)
+        raise
+    if held:
+        yield b"".join(held)

@@ -132,13 +132,17 @@ class Browser:
         return answer["result"].get("value")
 
     def click(self, text: str) -> None:
-        """Click the innermost element that shows exactly this text."""
-        clicked = self.run(
+        """Click the innermost element that shows exactly this text, as a mouse does."""
+        place = self.run(
             "(() => { const found = [...document.querySelectorAll('body *')]"
             f".filter(e => e.innerText && e.innerText.trim() === {json.dumps(text)} && e.offsetParent);"
-            " if (found.length) found[found.length - 1].click(); return found.length; })()"
+            " if (!found.length) return null; const last = found[found.length - 1];"
+            " last.scrollIntoView({block: 'center'}); const box = last.getBoundingClientRect();"
+            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
-        assert clicked, f"nothing on the page shows exactly {text!r}"
+        assert place, f"nothing on the page shows exactly {text!r}"
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def picture(self) -> bytes:
         """Return what the window shows, as PNG."""

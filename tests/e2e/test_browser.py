@@ -65,5 +65,5 @@ def test_the_report_is_rendered_with_its_pictures(page: Browser, accepted: FlowR
 def test_the_run_form_explains_itself(page: Browser, form: str) -> None:
     """The form of a deployment shows the request's fields with their sentences, and offers choices."""
     text = page.open(form, "Name of the data set to train on.", "GPU tier to train on.")
-    for words in ("dataset", "budget_usd", "Stop before spending", "Rehearse against the local sandbox"):
+    for words in ("Dataset", "Budget Usd", "Stop before spending", "Rehearse against the local sandbox"):
         assert words in text

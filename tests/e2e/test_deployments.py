@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -45,9 +46,14 @@ def find_deployments(api: str) -> dict[str, dict[str, Any]]:
 
 
 def order(api: str, deployment: str, request: dict[str, Any]) -> httpx.Response:
-    """Ask the server for a run of a deployment, as the form does."""
-    body = {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}}
-    return httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=30)
+    """Ask the server for a run of a deployment, as the form does; again while its database is busy."""
+    body = {"parameters": {"request": request}, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid4().hex}
+
+    def answered() -> httpx.Response | None:
+        answer = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=30)
+        return None if answer.status_code == 503 else answer
+
+    return eventually(lambda: [answer] if (answer := answered()) is not None else [])[0]
 
 
 def final_state(api: str, run: str) -> dict[str, Any]:
@@ -185,31 +191,24 @@ class TestRuns:
     ) -> None:
         """``python -m deployments.serve`` offers both deployments and runs what is asked of them."""
         account = scripted(steps=QUICK_STEPS)
-        with _serving(prefect_server, address_of(account)):
-            manual = eventually(lambda: _served(prefect_server).get("manual"))
-            assert set(_served(prefect_server)) == set(DEFINED)
+        said = tmp_path / "said.txt"
+        with _serving(prefect_server, address_of(account), said):
+            eventually(lambda: all(f"train-pipeline/{name}" in said.read_text(encoding="utf-8") for name in DEFINED))
+            manual = find_deployments(prefect_server)["manual"]
             request = {"dataset": "road-signs", "sandbox": True, "output_dir": str(tmp_path), "poll_interval_s": 0.1}
             answer = order(prefect_server, manual["id"], request)
             assert answer.status_code == 201, answer.text
             state = final_state(prefect_server, answer.json()["id"])
-        assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state
+        assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), (state, said.read_text(encoding="utf-8"))
         assert len(account.bill()["runs"]) == 1
 
 
-def _served(api: str) -> dict[str, dict[str, Any]]:
-    return {name: entry for name, entry in find_deployments(api).items() if entry["work_pool_name"] is None}
-
-
 @contextmanager
-def _serving(api: str, address: dict[str, str]) -> Iterator[None]:
-    settings = {**os.environ, "PREFECT_API_URL": api, **QUICK, **address}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.serve"],
-        cwd=ROOT,
-        env=settings,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _serving(api: str, address: dict[str, str], said: Path) -> Iterator[None]:
+    settings = {**os.environ, "PREFECT_API_URL": api, "PYTHONUNBUFFERED": "1", "COLUMNS": "120", **QUICK, **address}
+    with said.open("wb") as out:
+        command = [sys.executable, "-m", "deployments.serve"]
+        process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=out, stderr=out)
     try:
         yield
     finally:

@@ -61,6 +61,7 @@ REFUSED = (
         REJECTED,
         ("class_filter", "'giraffe'"),
         ("--class-filter", "stop", "--class-filter", "giraffe"),
+        account={"count": 24},
     ),
     Row("class-leaves-nothing", REJECTED, ("class_filter", "giraffe"), ("--class-filter", "giraffe")),
     Row("filter-on-old-export", USAGE, ("class_filter", "export='old'"), ("--export", "old", "--class-filter", "stop")),

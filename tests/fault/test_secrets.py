@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -22,6 +23,10 @@ from tests.fault.workbench import DATASET, Workbench, status
 
 CANARY = "pk_live_canary-0b5e55ed-c0ffee"
 PAGE = 50
+LOGGERS = (
+    *("prefect", "prefect.flow_runs", "prefect.task_runs", "train_pipeline"),
+    *("httpx", "httpcore", "flows", "tasks", "pipeline", "providers"),
+)
 TABLES = ("flow_runs", "task_runs", "artifacts", "logs", "events", "block_documents")
 
 
@@ -73,6 +78,26 @@ def prefect_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...
     return (*tmp_path_factory.getbasetemp().glob("prefect-server*"), Path(os.environ["PREFECT_HOME"]))
 
 
+@pytest.fixture
+def talk() -> Iterator[io.StringIO]:
+    """Everything any logger says, down to the HTTP library's own steps."""
+    from prefect.logging.configuration import setup_logging
+
+    setup_logging()  # now, or the first flow run would take our handlers off again; it does so at the root in any case
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s %(args)s"))
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+    yield text
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 def hand_over() -> None:
     """Let Prefect's background threads deliver what they hold."""
     from prefect.events.worker import EventsWorker
@@ -87,7 +112,7 @@ def test_a_key_and_signatures_appear_nowhere(
     prefect_folders: tuple[Path, ...],
     signatures: set[str],
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    talk: io.StringIO,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One accepted run, one that fails over a server that repeats the key, one on the command line: searched through.
@@ -98,7 +123,6 @@ def test_a_key_and_signatures_appear_nowhere(
 
     from tasks.credentials import PictographCredentials
 
-    caplog.set_level(logging.DEBUG)
     bench = make_bench(api_key=CANARY)
     accepted = bench.run(operation="canary-accepted")
     assert accepted.state == "Completed", accepted.message
@@ -120,7 +144,7 @@ def test_a_key_and_signatures_appear_nowhere(
     hand_over()
     captured = capsys.readouterr()
     found = {
-        "log": caplog.text,
+        "log": talk.getvalue(),
         "stdout": captured.out,
         "stderr": captured.err,
         **{table: "\n".join(rows_of(PREFECT_API_URL.value(), table)) for table in TABLES},
@@ -128,6 +152,8 @@ def test_a_key_and_signatures_appear_nowhere(
     name = "canary-accepted"
     assert [place for place in ("log", "flow_runs", "task_runs", "artifacts", "events") if not found[place]] == []
     assert name in found["flow_runs"], "the search would find what is there"
+    assert "httpcore" in found["log"]
+    assert "signed address" in found["log"]
     files = dict(bytes_below(*prefect_folders, bench.output_dir))
     assert any(path.name == "report.json" for path in files)
     assert any(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -18,7 +19,8 @@ from pipeline.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from pipeline.provider import ResumePoint, StreamFacts
+from pipeline.provider import ByteStream, ResumePoint, StreamFacts
+from providers import storage
 from providers.storage import SignedStorage, read_digests
 
 BODY = b"0123456789"
@@ -40,8 +42,12 @@ class Bucket:
 
     def read(self, resume: ResumePoint | None = None) -> tuple[StreamFacts, bytes]:
         """Open the file and read it to its end."""
-        with self._storage.open(self._mint, "the file", resume) as stream:
+        with self.open(resume) as stream:
             return stream.facts, b"".join(stream.chunks)
+
+    def open(self, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
+        """Open the file."""
+        return self._storage.open(self._mint, "the file", resume)
 
     def _mint(self) -> str:
         self.minted += 1
@@ -182,6 +188,26 @@ def test_a_broken_body_is_a_transport_error(answer: Callable[[], httpx.Response]
     """Short, reset and stalled transfers all raise while reading, after the bytes that came."""
     with pytest.raises(TransportError, match=r"5 bytes|5 of 10 bytes|0 bytes"):
         Bucket(answer()).read()
+
+
+def test_what_came_before_a_break_is_handed_on() -> None:
+    """Every byte counts: on a line that breaks within each chunk the transfer could never go on otherwise."""
+    pieces = [bytes([number]) * 1000 for number in range(5)]
+    bucket = Bucket(streamed(*pieces, error=httpx.ReadError("reset")))
+    came: list[bytes] = []
+    with pytest.raises(TransportError, match="after 5000 bytes"), bucket.open() as stream:
+        came.extend(stream.chunks)
+    assert b"".join(came) == b"".join(pieces)
+
+
+def test_small_pieces_are_handed_on_in_large_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chunk costs a hand-over to the hashing thread; none is larger than it takes, and no byte is lost."""
+    monkeypatch.setattr(storage, "CHUNK_BYTES", 2500)
+    pieces = [bytes([number]) * 1000 for number in range(8)]
+    with Bucket(streamed(*pieces)).open() as stream:
+        chunks = list(stream.chunks)
+    assert [len(chunk) for chunk in chunks] == [3000, 3000, 2000]
+    assert b"".join(chunks) == b"".join(pieces)
 
 
 def test_a_short_part_is_a_transport_error() -> None:
