@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from pipeline.dossier import read_report
 from pipeline.models import Outcome, RunReport, TrainConfig, TrainRequest
 from pipeline.report import summary_json, summary_rows
 
@@ -136,11 +137,12 @@ def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = Fal
     try:
         with _live(console, verbose=verbose):
             state = train_pipeline(request, return_state=True)
-            report = state.result(raise_on_failure=False)
+            result = state.result(raise_on_failure=False)
     except KeyboardInterrupt:
         return INTERRUPTED
-    if not isinstance(report, RunReport):
-        console.print(f"[red]error:[/] {report or state.message}", highlight=False)
+    report = read_report(result)
+    if report is None:
+        console.print(f"[red]error:[/] {escape(str(result or state.message))}", highlight=False)
         return EXIT_CODES[Outcome.FAILED]
     if as_json:
         sys.stdout.write(summary_json(report) + "\n")

@@ -12,7 +12,7 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline.dossier import Dossier, utc_now
+from pipeline.dossier import Dossier, RunEndedError, utc_now
 from pipeline.errors import PipelineError
 from pipeline.models import Outcome, RunReport, TrainRequest, WatchedRun
 from pipeline.polling import require_success
@@ -60,7 +60,9 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
     report = dossier.report(utc_now())
     publish_report(report)
     factory, name = FINAL_STATES[report.outcome]
-    state: State[RunReport] = factory(name=name, message=report.message, data=report)
+    # Prefect raises what a run that ended badly ended with, and chokes on values that cannot be raised.
+    data = report if factory is Completed else RunEndedError(report)
+    state: State[RunReport] = factory(name=name, message=report.message, data=data)
     return state
 
 

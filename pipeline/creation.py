@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from pipeline.errors import ErrorContext, ProviderError
-from pipeline.models import Export, TrainingRun, TrainPlan
+from pipeline.models import Export, GuaranteeLevel, TrainingRun, TrainPlan
 from pipeline.polling import Clock
 from pipeline.provider import Provider
 
+logger = logging.getLogger(__name__)
+
 LOOKUPS = 4
 """Look-ups after a create whose answer was lost, before the outcome is reported as unknown."""
+SENDINGS = 3
+"""Creates sent for one operation, each after the provider has denied the run that the one before may have made."""
 LOOKUP_WAIT_S = 2.0
 """Seconds before the second look-up; doubles each time, for lists that lag behind."""
 
@@ -24,26 +29,41 @@ def create_once(
 
     Raises:
         ProviderError: The provider refused; or, with ``context.outcome_unknown``, it could not be learned whether
-            the run exists. Nothing is sent again in that case: a rerun of the same operation looks it up first.
+            the run exists. Nothing is sent again while that is so; a rerun of the same operation looks it up first.
     """
+    found = _find_before(provider, plan, again=again)
+    return _adopted(found) if found is not None else _send(provider, plan, export, clock)
+
+
+def _find_before(provider: Provider, plan: TrainPlan, *, again: bool) -> TrainingRun | None:
     try:
-        found = provider.find_run(plan)
+        return provider.find_run(plan)
     except ProviderError as error:
         if not again:
             raise
         message = f"an earlier attempt may have created {plan.run_name!r}, which could not be looked up: {error}"
         raise type(error)(message, replace(error.context, outcome_unknown=True)) from error
-    if found is not None:
-        return _adopted(found)
-    try:
-        return provider.create_run(plan, export)
-    except ProviderError as error:
-        if not error.context.outcome_unknown:
-            raise
-        return _recover(provider, plan, clock, error)
 
 
-def _recover(provider: Provider, plan: TrainPlan, clock: Clock, lost: ProviderError) -> TrainingRun:
+def _send(provider: Provider, plan: TrainPlan, export: Export, clock: Clock) -> TrainingRun:
+    for _ in range(SENDINGS):
+        try:
+            return provider.create_run(plan, export)
+        except ProviderError as error:
+            if not error.context.outcome_unknown:
+                raise
+            lost = error
+        found, listed = _look_up(provider, plan, clock)
+        if found is not None:
+            return _adopted(found)
+        if not listed or plan.profile.guarantee is not GuaranteeLevel.EXACTLY_ONCE:
+            break
+        logger.warning("%r is not there after a lost answer (%s)", plan.run_name, lost)
+    raise _unknown(plan, lost, listed=listed) from lost
+
+
+def _look_up(provider: Provider, plan: TrainPlan, clock: Clock) -> tuple[TrainingRun | None, bool]:
+    """Return the run if it turns up, and whether the provider could be asked at all."""
     listed = False
     for attempt in range(LOOKUPS):
         if attempt:
@@ -51,17 +71,22 @@ def _recover(provider: Provider, plan: TrainPlan, clock: Clock, lost: ProviderEr
         try:
             found = provider.find_run(plan)
         except ProviderError:
+            listed = False
             continue
         if found is not None:
-            return _adopted(found)
+            return found, True
         listed = True
+    return None, listed
+
+
+def _unknown(plan: TrainPlan, lost: ProviderError, *, listed: bool) -> ProviderError:
     context = ErrorContext(operation="training.create", outcome_unknown=True)
     known = "is not in the provider's list" if listed else "could not be looked up either"
     message = (
         f"the answer to creating {plan.run_name!r} was lost ({lost}) and the run {known}; "
         f"run the same operation again: it looks the run up before creating anything"
     )
-    raise type(lost)(message, context) from lost
+    return type(lost)(message, context)
 
 
 def _adopted(run: TrainingRun) -> TrainingRun:

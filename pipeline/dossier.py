@@ -122,6 +122,24 @@ class Dossier:
         )
 
 
+class RunEndedError(Exception):
+    """How a run ended that did not end well, for an engine that wants an exception there; carries the report."""
+
+    def __init__(self, report: RunReport) -> None:
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        """Return the outcome and its reason."""
+        return f"{self.report.outcome.value}: {self.report.message}"
+
+
+def read_report(result: object) -> RunReport | None:
+    """Return the report in what a flow run ended with; none when it is something else."""
+    found = result.report if isinstance(result, RunEndedError) else result
+    return found if isinstance(found, RunReport) else None
+
+
 def utc_now() -> datetime:
     """Return the current time, aware."""
     return datetime.now(UTC)

@@ -47,8 +47,8 @@ def render_markdown(report: RunReport, illustrations: Illustrations | None = Non
     parts = [
         _header(report),
         _summary(report),
-        _pictures(report.smoke, shown.predictions),
         f"## Training loss\n\n![training loss by epoch]({shown.curve})" if shown.curve else "",
+        _pictures(report.smoke, shown.predictions),
         _classes(report.export),
         _findings(all_findings(report)),
         _skipped(report.skipped),

@@ -111,6 +111,8 @@ class ApiRequest:
     """JSON body."""
     repeatable: bool = False
     """Declared by the operation: sending it again cannot do anything twice."""
+    look_first: bool = False
+    """Declared by the operation: once an attempt may have had its effect, the caller looks before it is sent again."""
     effect: bool = False
     """Declared by the operation: it changes something, so that a lost answer leaves the outcome unknown."""
     idempotency_key: str | None = None
@@ -254,7 +256,11 @@ class ApiClient:
         """
         policy = self._options.retry if request.repeatable else ONCE
         return call_with_retries(
-            lambda: self._send(request), policy, clock=self._options.clock, uniform=self._options.uniform
+            lambda: self._send(request),
+            policy,
+            clock=self._options.clock,
+            uniform=self._options.uniform,
+            stop_in_doubt=request.look_first,
         )
 
     def _url(self, request: ApiRequest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -39,11 +40,16 @@ class Training:
     def create(self, spec: TrainingSpec, name: str, *, key: str) -> TrainingRun:
         """Start a paid training; ``key`` is the operation's, so that repeating the call pays once.
 
+        Once an answer was lost nothing is sent again here: how the vendor treats a reused key is not published, so the
+        caller looks for the run first.
+
         Raises:
             InsufficientCreditsError: The message carries what is required and what remains.
             ProviderError: With ``context.outcome_unknown`` when the run may exist although no usable answer came.
         """
-        request = post("training.create", "/training/", {**_body(spec), "name": name}, key=key)
+        request = replace(
+            post("training.create", "/training/", {**_body(spec), "name": name}, key=key), look_first=True
+        )
         return self._session.read(request, "training_run", RunWire).to_value(spec.dataset)
 
     def list(

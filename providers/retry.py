@@ -93,9 +93,16 @@ def with_context(error: ProviderError, context: ErrorContext) -> ProviderError:
 
 
 def call_with_retries(
-    send: Callable[[], Answer], policy: RetryPolicy, *, clock: Clock, uniform: Uniform = random.uniform
+    send: Callable[[], Answer],
+    policy: RetryPolicy,
+    *,
+    clock: Clock,
+    uniform: Uniform = random.uniform,
+    stop_in_doubt: bool = False,
 ) -> Answer:
     """Call ``send`` until it answers or the policy gives up.
+
+    With ``stop_in_doubt`` nothing is sent again once an attempt may have had its effect.
 
     Raises:
         ProviderError: The last error; with ``context.outcome_unknown`` when any attempt may have taken effect, because
@@ -109,7 +116,7 @@ def call_with_retries(
         except ProviderError as error:
             in_doubt = in_doubt or error.context.outcome_unknown
             delay_s = next_delay_s(error, attempt, policy, uniform)
-            if delay_s is None:
+            if delay_s is None or (stop_in_doubt and in_doubt):
                 if in_doubt and not error.context.outcome_unknown:
                     raise with_context(error, replace(error.context, outcome_unknown=True)) from error
                 raise

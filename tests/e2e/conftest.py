@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from pipeline.dossier import read_report
 from pipeline.models import RunReport, TrainRequest
 from sandbox.client import SandboxAccount
 from sandbox.launch import find_running
@@ -319,8 +320,8 @@ def run_flow(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> C
             for name, value in address_of(account).items():
                 patch.setenv(name, value)
             state = train_pipeline(TrainRequest(**asked), return_state=True)
-            report = state.result(raise_on_failure=False)
-        assert isinstance(report, RunReport), state
+            report = read_report(state.result(raise_on_failure=False))
+        assert report is not None, state
         return FlowRun(prefect_server, str(state.state_details.flow_run_id), report)
 
     return run

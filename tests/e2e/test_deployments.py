@@ -174,10 +174,11 @@ class TestRuns:
         scripted: Callable[..., SandboxAccount],
         tmp_path: Path,
     ) -> None:
-        """Asked for with parameters, run by a worker started somewhere else, Completed, with a model on disk."""
+        """Run by a worker with the parameters asked for: Completed, a model on disk; a bad end is named and explained."""
         request = {"dataset": "road-signs", "sandbox": True, "output_dir": str(tmp_path), "poll_interval_s": 0.1}
         answer = order(prefect_server, deployed["manual"]["id"], request)
         assert answer.status_code == 201, answer.text
+        refused = order(prefect_server, deployed["manual"]["id"], {**request, "dataset": "no-such-signs"})
         account = scripted(steps=QUICK_STEPS)
         said = prefect(
             prefect_server, "worker", "start", "--pool", "train-pipeline", "--run-once", **address_of(account)
@@ -185,6 +186,10 @@ class TestRuns:
         state = final_state(prefect_server, answer.json()["id"])
         assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), (state, said)
         assert len(list(tmp_path.glob("sandbox/road-signs-yolox-*/model.onnx"))) == 1
+        state = final_state(prefect_server, refused.json()["id"])
+        assert (state["type"], state["name"]) == ("FAILED", "InvalidRequest"), (state, said)
+        assert "usage: " in said
+        assert "Unexpected result" not in said
 
     def test_serving_runs_it(
         self, prefect_server: str, scripted: Callable[..., SandboxAccount], tmp_path: Path

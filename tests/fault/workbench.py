@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import providers.pictograph_profile
+from pipeline.dossier import read_report
 from pipeline.models import RunReport, TrainRequest
 from sandbox.client import SandboxAccount
 
@@ -165,8 +166,8 @@ class Workbench:
         from flows.train_pipeline import train_pipeline
 
         state = train_pipeline(self.request(**changes), return_state=True)
-        report = state.result(raise_on_failure=False)
-        assert isinstance(report, RunReport), f"{state.name}: {report!r}"
+        report = read_report(state.result(raise_on_failure=False))
+        assert report is not None, f"{state.name}: {state.message}"
         return Ended(state.name or "", report)
 
     def command(self, *arguments: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.creation import LOOKUPS, create_once
+from pipeline.creation import LOOKUPS, SENDINGS, create_once
 from pipeline.errors import (
     ErrorContext,
     InsufficientCreditsError,
@@ -13,7 +13,8 @@ from pipeline.errors import (
     TransportError,
     is_retryable,
 )
-from tests.unit.conftest import FakeClock, FakeProvider, Script, make_export, make_plan, make_run
+from pipeline.models import GuaranteeLevel
+from tests.unit.conftest import FakeClock, FakeProvider, Script, make_export, make_plan, make_profile, make_run
 
 LOST = TransportError("connection reset", ErrorContext("training.create", outcome_unknown=True))
 DOWN = ProviderUnavailableError("503")
@@ -50,15 +51,45 @@ def test_a_lost_reply_is_recovered_by_looking(clock: FakeClock) -> None:
     assert provider.calls("create_run") == 1
 
 
-def test_a_lost_request_ends_as_unknown_and_is_never_sent_again(clock: FakeClock) -> None:
-    """After the look-ups the outcome is reported as unknown; create was called exactly once."""
+def test_nothing_is_sent_again_before_the_provider_denied_the_run(clock: FakeClock) -> None:
+    """A request that was lost is sent again, with every look-up of the list between the two."""
+    asked: list[str] = []
+    provider = FakeProvider(find_run=Script(None), create_run=Script(LOST, LOST, make_run()))
+    for name in ("find_run", "create_run"):
+        call = getattr(provider, name)
+        setattr(provider, name, lambda *given, call=call, name=name: (asked.append(name), call(*given))[1])
+    assert not _create(provider, clock).adopted
+    looked_up = ["find_run"] * LOOKUPS
+    assert asked == ["find_run", "create_run", *looked_up, "create_run", *looked_up, "create_run"]
+
+
+def test_a_provider_that_cannot_tell_twins_apart_is_asked_once(clock: FakeClock) -> None:
+    """Where one request is at most one run, a lost answer is never followed by a second request."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(LOST))
+    plan = make_plan(profile=make_profile(guarantee=GuaranteeLevel.AT_MOST_ONCE))
+    with pytest.raises(TransportError) as caught:
+        create_once(provider, plan, make_export(), clock)  # type: ignore[arg-type]
+    assert caught.value.context.outcome_unknown
+    assert provider.calls("create_run") == 1
+
+
+def test_a_list_that_cannot_be_read_denies_nothing(clock: FakeClock) -> None:
+    """The create is not sent again while nobody knows whether the run is there."""
+    provider = FakeProvider(find_run=Script(None, None, DOWN), create_run=Script(LOST))
+    with pytest.raises(TransportError, match="could not be looked up"):
+        _create(provider, clock)
+    assert provider.calls("create_run") == 1
+
+
+def test_requests_that_are_all_lost_end_as_unknown(clock: FakeClock) -> None:
+    """After a few sendings, each followed by look-ups, the outcome is reported as unknown."""
     provider = FakeProvider(find_run=Script(None), create_run=Script(LOST))
     with pytest.raises(TransportError, match="not in the provider's list") as caught:
         _create(provider, clock)
     assert caught.value.context.outcome_unknown
     assert make_plan().run_name in str(caught.value)
-    assert (provider.calls("find_run"), provider.calls("create_run")) == (1 + LOOKUPS, 1)
-    assert clock.slept == [2.0, 4.0, 8.0]
+    assert (provider.calls("find_run"), provider.calls("create_run")) == (1 + LOOKUPS * SENDINGS, SENDINGS)
+    assert clock.slept == [2.0, 4.0, 8.0] * SENDINGS
     assert is_retryable(caught.value), "a rerun is what finds out"
 
 

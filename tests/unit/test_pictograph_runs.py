@@ -40,20 +40,30 @@ def test_create_sends_every_key_and_the_operations_key() -> None:
 
 
 def test_every_attempt_to_create_is_the_same_request() -> None:
-    """After lost answers the very same bytes and key are sent again."""
-    server = api({"POST /training/": [httpx.ReadError("x"), refused(503), ok({"data": run_row()})]})
+    """While it is sure that nothing arrived, the very same bytes and key are sent again."""
+    server = api({"POST /training/": [httpx.ConnectError("x"), refused(429), ok({"data": run_row()})]})
     server.provider.create_run(plan(), EXPORT)
     assert len({(request.content, request.headers["Idempotency-Key"]) for request in server.asked}) == 1
     assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize(
+    "lost", [httpx.ReadError("x"), httpx.ReadTimeout("x"), refused(500), refused(503), refused(408)]
+)
+def test_a_create_is_not_repeated_in_doubt(lost: Answer) -> None:
+    """Nobody knows what the vendor makes of a key it has seen, so the caller looks before anything is sent again."""
+    server = api({"POST /training/": [lost, ok({"data": run_row()})]})
+    with pytest.raises(ProviderError):
+        server.provider.create_run(plan(), EXPORT)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
     "answers",
     [
-        [httpx.ReadTimeout("x")] * 4,
-        [refused(503)] * 4,
-        [httpx.ReadError("x"), refused(409)],
-        [refused(502), refused(422)],
+        [httpx.ReadTimeout("x")],
+        [refused(503)],
+        [refused(429), refused(502)],
         [ok({"data": {}})],
         [httpx.Response(200, text="<html>")],
     ],
