@@ -25,6 +25,9 @@ e2e: $(VENV)/.installed-test  ## the flow as a user meets it
 serve: $(VENV)/.installed-sandbox  ## offer the deployments from this machine
 	$(BIN)/python -m deployments.serve
 
+screenshots: $(VENV)/.installed-test  ## the README's pictures
+	$(BIN)/python -m docs.screenshots
+
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

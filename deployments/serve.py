@@ -10,6 +10,7 @@ from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Schedule
+from prefect.types.entrypoint import EntrypointType
 
 from flows.train_pipeline import train_pipeline
 
@@ -31,6 +32,8 @@ def _deployment(entry: dict[str, Any]) -> RunnerDeployment:
         parameters=entry["parameters"],
         schedules=[_schedule(schedule) for schedule in entry.get("schedules", [])] or None,
         concurrency_limit=ConcurrencyLimitConfig.model_validate(limit) if limit else None,
+        # A file's folder is not updated where `prefect deploy` has made the deployment before, and runs crash there.
+        entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return cast("RunnerDeployment", made)
 

@@ -114,7 +114,7 @@ def photograph(api: str) -> None:
         page.open(f"{pages}/runs/flow-run/{run['id']}", str(run["name"]), "Completed", "9 Task runs", "price: ")
         time.sleep(SETTLE_S)
         save(page, "prefect-run.png")
-        page.resize(WIDTH, 1780)
+        page.resize(WIDTH, 2140)
         page.open(f"{pages}/artifacts/artifact/{report['id']}", "Training loss", "Classes in the export")
         time.sleep(SETTLE_S)
         save(page, "prefect-artifacts.png")
@@ -136,7 +136,8 @@ def small_png(picture: bytes) -> bytes:
         image = opened.convert("RGB")
     for colours in (256, 128, 64, 32):
         buffer = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        palette = image.quantize(colours)
+        image.quantize(colours, palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
         if buffer.tell() < MOST_BYTES:
             return buffer.getvalue()
     raise SystemExit(f"a picture does not fit in {MOST_BYTES} bytes")

@@ -73,7 +73,7 @@ def draw_overlay(overlay: Overlay, path: Path) -> None:
     for prediction in reversed(overlay.predictions):
         if prediction.box is not None:
             _write_name(draw, prediction, _corners(prediction.box, scale, canvas.size), overlay.classes)
-    _add_band(canvas, overlay.caption).save(path, format="PNG")
+    _add_band(canvas, overlay.caption).save(path, format="PNG", compress_level=1)
 
 
 def _scale_for(size: tuple[int, int]) -> float:

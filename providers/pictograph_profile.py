@@ -10,7 +10,7 @@ _RUN_POLL = PollPolicy(interval_s=5.0, floor_s=2.0, ceiling_s=60.0, deadline_s=7
 _EXPORT_POLL = PollPolicy(interval_s=2.0, floor_s=2.0, ceiling_s=10.0, deadline_s=300.0)
 # The sandbox is this machine: looking costs nothing, and its runs last seconds.
 _SANDBOX_RUN_POLL = PollPolicy(interval_s=1.0, floor_s=0.5, ceiling_s=10.0, deadline_s=7200.0)
-_SANDBOX_EXPORT_POLL = PollPolicy(interval_s=0.25, floor_s=0.25, ceiling_s=2.0, deadline_s=300.0)
+_SANDBOX_EXPORT_POLL = PollPolicy(interval_s=0.05, floor_s=0.05, ceiling_s=2.0, deadline_s=300.0)
 
 PIPELINES: dict[str, ModelTask] = {
     "yolox": ModelTask.OBJECT_DETECTION,

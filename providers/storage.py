@@ -18,7 +18,7 @@ import httpx
 
 from pipeline.errors import ErrorContext, TransportError, UnexpectedResponseError
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
-from providers.http import MAY_NAME_A_DELAY, transport_failure, trusts_environment, user_agent
+from providers.http import MAY_NAME_A_DELAY, tls_context, transport_failure, trusts_environment, user_agent
 from providers.http_errors import read_error_body, status_error
 from providers.retry import parse_retry_after
 
@@ -149,6 +149,7 @@ class SignedStorage:
                 transport=self._transport,
                 follow_redirects=False,
                 trust_env=trusts,
+                verify=tls_context(),
             )
         return self._clients[trusts]
 

@@ -174,7 +174,7 @@ class TestRuns:
         scripted: Callable[..., SandboxAccount],
         tmp_path: Path,
     ) -> None:
-        """Run by a worker with the parameters asked for: Completed, a model on disk; a bad end is named and explained."""
+        """Run by a worker with the parameters asked for: Completed, with a model; a bad end is named and explained."""
         request = {"dataset": "road-signs", "sandbox": True, "output_dir": str(tmp_path), "poll_interval_s": 0.1}
         answer = order(prefect_server, deployed["manual"]["id"], request)
         assert answer.status_code == 201, answer.text
