@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.machine import describe_machine, isolate, parse_quick, running_prefect, running_sandbox
+from bench.machine import describe_machine, isolate, parse_quick, running_sandbox
+from tests.servers import hand_over, running_prefect
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -62,7 +63,7 @@ def main() -> int:
         root = Path(folder)
         isolate(root)
         print(describe_machine("prefect", "httpx", "onnxruntime"))
-        with running_prefect(root / "server") as api, running_sandbox(root / "sandbox") as url:
+        with running_prefect(root / "server") as (api, _), running_sandbox(root / "sandbox") as url:
             return _measure(root, api, url, rounds)
 
 
@@ -83,20 +84,11 @@ def _measure(root: Path, api: str, url: str, rounds: int) -> int:
     requests = account.requests()
     flows = len([entry for entry in requests if entry["method"] == "POST" and entry["path"].endswith("/training/")])
     print(f"requests to the provider: {len(requests) / max(flows, 1):.1f} per flow run")
-    _drain()
+    hand_over()
     ratio = results[DEFAULT_HEARTBEAT_S].ratio
     verdict = "met" if ratio <= NEEDED else "MISSED"
     print(f"ratio with Prefect's defaults {ratio:.2f}; needed <= {NEEDED}, goal {GOAL}: {verdict}")
     return 0 if ratio <= NEEDED else 1
-
-
-def _drain() -> None:
-    """Let Prefect send what it still holds: after its server has gone it would try for over a minute."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    for worker in (APILogWorker, EventsWorker):
-        worker.drain_all(timeout=10, at_exit=False)
 
 
 def _compare(folder: Path, rounds: int) -> Pair:

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe_machine, isolate, parse_quick
+from bench.scenarios import RULES, SCENARIOS, Rule, Scenario, VirtualTime, as_seen, forecast_of
 
 if TYPE_CHECKING:
     from pipeline.models import PollPolicy, TrainingRun
@@ -37,108 +38,6 @@ the end by the choice of round numbers."""
 RULE_MINUTES = (5, 20)
 """Lengths over which rules are compared."""
 DATASET, EXPORT = "bench", "bench"
-
-
-class VirtualTime:
-    """The sandbox's clock and both waiters' ``time`` module in one: sleeping is what makes time pass."""
-
-    def __init__(self) -> None:
-        self._now_s = 1_800_000_000.0
-
-    def now_s(self) -> float:
-        """Return seconds since the epoch."""
-        return self._now_s
-
-    def monotonic(self) -> float:
-        """Return the same."""
-        return self._now_s
-
-    def sleep(self, seconds: float, /) -> None:
-        """Move on."""
-        self._now_s += seconds
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One kind of run."""
-
-    name: str
-    """For the table."""
-    eta_noise: float = 0.0
-    """Relative error of the provider's prediction, drawn anew each epoch."""
-    stepwise: bool = False
-    """Progress and prediction move ten times in the whole run, as where they are worked out once an epoch."""
-    tail: bool = False
-    """After the last epoch the run stays at 99 % with a prediction of 0 for a quarter of its time, 3 min at most."""
-    eta_factor: float | None = 1.0
-    """What our waiter sees of the prediction; none hides it. The published client's loop does not use it."""
-
-    def steps(self, minutes: int, draw: float) -> list[dict[str, Any]]:
-        """Return the sandbox's script of a run of this kind."""
-        length_s = minutes * 60.0 * (1.0 + 0.05 * draw)
-        running: list[dict[str, Any]] = [{"status": "running", "for_s": length_s, "epochs": 50}]
-        if self.stepwise:
-            running = [
-                {
-                    "status": "running",
-                    "for_s": length_s / 10,
-                    "progress": 10 * number,
-                    "eta_seconds": round(length_s * (10 - number) / 10),
-                }
-                for number in range(10)
-            ]
-        if self.tail:
-            stuck = {"status": "running", "progress": 99, "eta_seconds": 0}
-            running.append({**stuck, "for_s": min(180.0, length_s / 4)})
-        return [{"status": "queued", "for_s": 10.0 + 5.0 * draw}, *running, {"status": "completed"}]
-
-
-SCENARIOS = (
-    Scenario("prediction exact"),
-    Scenario("prediction +-30 %", eta_noise=0.3),
-    Scenario("prediction +-60 %", eta_noise=0.6),
-    Scenario("prediction 40 % short", eta_factor=0.6),
-    Scenario("prediction 50 % long", eta_factor=1.5),
-    Scenario("no prediction", eta_factor=None),
-    Scenario("prediction in 10 steps", stepwise=True),
-    Scenario("progress in 10 steps", stepwise=True, eta_factor=None),
-    Scenario("stuck at 99 %", tail=True),
-)
-
-
-class Forecast(Protocol):
-    """Predicts the rest of one run."""
-
-    def __call__(self, run: TrainingRun) -> float | None:
-        """Return the seconds to go."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A way to choose the next look."""
-
-    name: str
-    """For the table."""
-    policy: dict[str, Any] = field(default_factory=dict)
-    """Changes to the profile's policy."""
-    share: float = 0.5
-    """Share of the predicted rest to let pass; the real rule takes a half."""
-    literal: bool = False
-    """True takes the provider's prediction at its word, without our correction for age and without a pace."""
-
-
-RULES = (
-    Rule("chosen"),
-    Rule("at its word, floor 5 s", {"floor_s": 5.0}, literal=True),
-    Rule("at its word, floor 2 s", literal=True),
-    Rule("floor 5 s", {"floor_s": 5.0}),
-    Rule("floor 3 s", {"floor_s": 3.0}),
-    Rule("60 % of the rest", share=0.6),
-    Rule("70 % of the rest", share=0.7),
-    Rule("90 % of the rest", share=0.9),
-    Rule("ceiling 120 s", {"ceiling_s": 120.0}),
-    Rule("ceiling 300 s", {"ceiling_s": 300.0}),
-)
 
 
 @dataclass
@@ -187,12 +86,13 @@ class Bench:
         from pictograph import Client
         from pictograph.resources import training
 
-        calls = _Counter()
-        with Client(api_key=self._account.api_key, base_url=self._account.url, max_retries=0) as client:
-            counted = calls.counting(client._transport.request)
-            with patch.object(training, "time", self.clock), patch.object(client._transport, "request", counted):
-                client.training.wait_for_completion(run_id=run_id, timeout=100_000)
-        return calls.count
+        with (
+            Client(api_key=self._account.api_key, base_url=self._account.url, max_retries=0) as client,
+            patch.object(training, "time", self.clock),
+            counted_requests() as requests,
+        ):
+            client.training.wait_for_completion(run_id=run_id, timeout=100_000)
+        return len(requests)
 
     def wait_as_ours(self, run_id: str, scenario: Scenario, rule: Rule = RULES[0]) -> int:
         """Wait with our loop and the profile's policy, or with the changes of a rule."""
@@ -201,55 +101,36 @@ class Bench:
 
         handle = RunHandle(provider="pictograph", run_id=run_id, name="run", dataset=DATASET)
         policy = self._policy.model_copy(update={**rule.policy, "deadline_s": 100_000.0})
-        calls = _Counter()
-        get = calls.counting(lambda: _as_seen(self._provider.get_run(handle), scenario))
-        for _ in observe(get, policy, self.clock, _forecast(rule, self.clock)):
-            pass
-        return calls.count
+
+        def get() -> TrainingRun:
+            return as_seen(self._provider.get_run(handle), scenario)
+
+        with counted_requests() as requests:
+            for _ in observe(get, policy, self.clock, forecast_of(rule, self.clock)):
+                pass
+        return len(requests)
 
 
-class _Counter:
-    """Counts calls."""
+@contextmanager
+def counted_requests() -> Iterator[list[str]]:
+    """Yield the paths of all requests that leave this process, whoever sends them: both sides are counted alike."""
+    import httpx
 
-    def __init__(self) -> None:
-        self.count = 0
+    paths: list[str] = []
+    send = httpx.HTTPTransport.handle_request
 
-    def counting(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the same function, counted."""
+    def counted(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        return send(transport, request)
 
-        def counted(*args: Any, **options: Any) -> Any:
-            self.count += 1
-            return call(*args, **options)
-
-        return counted
+    with patch.object(httpx.HTTPTransport, "handle_request", counted):
+        yield paths
 
 
 def _hosted_policy() -> PollPolicy:
     from providers.pictograph_profile import pictograph_profile
 
     return pictograph_profile(sandbox=False).poll
-
-
-def _as_seen(run: TrainingRun, scenario: Scenario) -> TrainingRun:
-    if run.eta_s is None or scenario.eta_factor == 1.0:
-        return run
-    eta_s = None if scenario.eta_factor is None else run.eta_s * scenario.eta_factor
-    return run.model_copy(update={"eta_s": eta_s})
-
-
-def _forecast(rule: Rule, clock: VirtualTime) -> Forecast:
-    from pipeline.forecasting import RunForecast
-    from pipeline.models import RunStatus
-
-    corrected = RunForecast(clock)
-
-    def forecast(run: TrainingRun) -> float | None:
-        at_its_word = run.eta_s if run.status is RunStatus.RUNNING else None
-        rest_s = at_its_word if rule.literal else corrected(run)
-        # The loop takes half of what it is told, so another share is told as another rest.
-        return rest_s * rule.share / 0.5 if rest_s is not None and rest_s > 0 else rest_s
-
-    return forecast
 
 
 @contextmanager
@@ -264,7 +145,7 @@ def opened_bench(folder: Path) -> Iterator[Bench]:
 
     clock = VirtualTime()
     with SandboxServer(folder, clock) as server:
-        account = server.new_account(engine="scripted", rate_limit=10**9, balance=10**12)
+        account = server.new_account(engine="scripted", rate_limit=10**5, balance=10**12)
         account.add_dataset(DATASET, count=8, single=True)
         with account.http() as http:
             order = {"dataset_name": DATASET, "name": EXPORT, "include_images": True}

@@ -36,11 +36,13 @@ EXIT_CODES = {
 """What the process returns for each outcome."""
 INTERRUPTED = 130
 """What the process returns after Ctrl-C; the training goes on."""
+SERVER_START_S = 120
+"""Seconds Prefect's temporary server may take to start."""
 DEMO = TrainRequest(dataset="road-signs", sandbox=True)
 """What runs when nothing at all is asked."""
 DEMO_LINE = (
     "Rehearsal: no arguments given, so this trains a small detector in the local sandbox. "
-    "No account is used, nothing is charged, and the model must not replace a hosted one."
+    "No account is used, no real money is spent, and the model must not replace a hosted one."
 )
 
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
@@ -102,9 +104,10 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given in ([], ["--json"]):
-        Console(stderr="--json" in given, soft_wrap=True).print(DEMO_LINE, highlight=False)
-        return execute(DEMO, as_json="--json" in given)
+    if set(given) <= {"--json", "--verbose", "-v"}:  # these say how to show a run, none says what to run
+        as_json = "--json" in given
+        Console(stderr=as_json, soft_wrap=True).print(DEMO_LINE, highlight=False)
+        return execute(DEMO, as_json=as_json, verbose=len(given) > as_json)
     try:
         result = app(given, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -129,13 +132,20 @@ def _explain(error: CycloptsError) -> list[str]:
 
 def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = False) -> int:
     """Run the flow for one request, show it, and return the exit code."""
+    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+
     from flows.train_pipeline import train_pipeline
 
+    # Prefect gives its temporary server 20 s; a busy machine with a new database needs more.
+    patience_s = max(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value(), SERVER_START_S)
     if not verbose:
         _hush_server()
     console = Console(stderr=True, soft_wrap=True)
     try:
-        with _live(console, verbose=verbose):
+        with (
+            _live(console, verbose=verbose),
+            temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience_s}),
+        ):
             state = train_pipeline(request, return_state=True)
             result = state.result(raise_on_failure=False)
     except KeyboardInterrupt:

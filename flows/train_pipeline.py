@@ -12,15 +12,16 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from pipeline.collection import promote
 from pipeline.dossier import Dossier, RunEndedError, utc_now
 from pipeline.errors import PipelineError
-from pipeline.models import Outcome, RunReport, TrainRequest, WatchedRun
+from pipeline.models import Outcome, RunReport, TrainingRun, TrainPlan, TrainRequest, WatchedRun
 from pipeline.polling import require_success
 from tasks.collection import download_model
-from tasks.creation import create_training
+from tasks.creation import create_training, find_training
 from tasks.display import say
 from tasks.exports import validate_export
-from tasks.planning import plan_training
+from tasks.planning import current_operation, plan_training
 from tasks.polling import await_completion
 from tasks.pricing import estimate_cost
 from tasks.report import publish_report, settle_costs
@@ -39,14 +40,23 @@ FINAL_STATES: dict[Outcome, tuple[Any, str]] = {
 """How each outcome ends the flow run."""
 
 
-@flow(name="train-pipeline", flow_run_name="train-{request.dataset}-{request.pipeline}", validate_parameters=True)
+def _name_run() -> str:
+    request = runtime.flow_run.parameters["request"]
+    sandbox, dataset, pipeline = (
+        request.get(name) if isinstance(request, dict) else getattr(request, name)
+        for name in ("sandbox", "dataset", "pipeline")
+    )
+    return f"{'rehearse' if sandbox else 'train'}-{dataset}-{pipeline or 'yolox'}"
+
+
+@flow(name="train-pipeline", flow_run_name=_name_run, validate_parameters=True)
 def train_pipeline(request: TrainRequest) -> State[RunReport]:
     """Retrain a vision model and accept it only when it can be trusted.
 
     Args:
         request: What to train, where, and within which limits.
     """
-    dossier = Dossier(request, request.operation or str(runtime.flow_run.id), utc_now())
+    dossier = Dossier(request, current_operation(request), utc_now())
     try:
         _run_stages(request, dossier)
     except PipelineError as error:
@@ -67,19 +77,38 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
 
 
 def _run_stages(request: TrainRequest, dossier: Dossier) -> None:
-    plan = dossier.plan = plan_training(request, dossier.operation_id)
-    export = dossier.export = validate_export(plan)
-    cost = dossier.cost = estimate_cost(plan, export)
-    run = dossier.run = create_training(plan, export)
-    if not request.wait:
+    plan = dossier.plan = plan_training(request, dossier.operation)
+    earlier = find_training(plan) if plan.operation.again else None
+    run = dossier.run = _start(plan, dossier) if earlier is None else _take_over(plan, earlier, dossier)
+    if not request.wait and not run.status.is_terminal:
         dossier.submit("wait is off")
         return
-    watched = dossier.watched = cast("WatchedRun", await_completion(plan, run, cost).result(raise_on_failure=False))
+    ended = await_completion(plan, run, dossier.cost)
+    watched = dossier.watched = cast("WatchedRun", ended.result(raise_on_failure=False))
     dossier.run = watched.run
     finished = require_success(watched)
     artifact = dossier.artifact = download_model(plan, finished.run)
-    dossier.smoke = smoke_test_model(plan, export, artifact)
+    dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
+    dossier.artifact = promote(artifact)
     dossier.accept()
+
+
+def _start(plan: TrainPlan, dossier: Dossier) -> TrainingRun:
+    export = dossier.export = validate_export(plan)
+    dossier.cost = estimate_cost(plan, export)
+    dossier.creating = True
+    return create_training(plan, export)
+
+
+def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> TrainingRun:
+    """Go on with a run that is paid for: neither its price nor the state of its export may stand in the way."""
+    dossier.run = earlier
+    dossier.skip("price", "the training is already paid for")
+    try:
+        dossier.export = validate_export(plan)
+    except PipelineError as error:
+        dossier.skip("export", str(error))
+    return earlier
 
 
 if __name__ == "__main__":

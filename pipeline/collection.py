@@ -27,6 +27,7 @@ from pipeline.errors import (
     RetryableProviderError,
     TransportError,
 )
+from pipeline.models import ModelArtifact
 from pipeline.polling import Clock
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
 
@@ -39,8 +40,18 @@ WHOLE_ATTEMPTS = 2
 """Complete transfers allowed when the digest does not match: one flipped bit on the way is not the file's fault."""
 BACK_OFF_S = 1.0
 """Seconds before the first new attempt; doubles while nothing comes."""
+RETRY_AFTER_MOST_S = 120.0
+"""Most seconds before a new attempt that the storage's own delay is followed for."""
+SLOW_BYTES_PER_S = 1000
+"""A transfer that brings less than this, over ``SLOW_S``, will not end in any useful time."""
+SLOW_S = 600.0
+"""Seconds over which a transfer's speed is judged, pauses included."""
 HASH_QUEUE_CHUNKS = 8
 """Chunks waiting for the hashing thread; bounds memory when the network is faster than hashing."""
+CANDIDATE_NAME = "candidate.onnx"
+"""A model that was transferred and verified, and has still to be accepted."""
+MODEL_NAME = "model.onnx"
+"""The model that was accepted last."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,20 @@ def check_output_dir(folder: Path) -> None:
         ) from error
 
 
-def collect(open_stream: OpenStream, target: Path, *, max_bytes: int, clock: Clock) -> CollectedFile:
+def collect(
+    open_stream: OpenStream, target: Path, *, max_bytes: int, clock: Clock, limit_field: str = "max_model_bytes"
+) -> CollectedFile:
     """Transfer a file to ``target``; whatever goes wrong, an existing file there stays as it was.
 
+    Args:
+        open_stream: Opens the transfer.
+        target: Where the file goes.
+        max_bytes: Largest size taken.
+        clock: The ``time`` module, or a fake.
+        limit_field: The request's field that ``max_bytes`` came from, named when a file is too large.
+
     Raises:
-        DownloadError: The transfer did not complete, or is empty.
+        DownloadError: The transfer did not complete, is empty, or hardly moves.
         DigestMismatchError: Complete, but not the announced bytes, twice.
         ArtifactTooLargeError: Over ``max_bytes``, or no room on the disk.
         OutputPathError: The folder cannot be written.
@@ -94,9 +114,9 @@ def collect(open_stream: OpenStream, target: Path, *, max_bytes: int, clock: Clo
     resumed = 0
     try:
         for whole in range(1, WHOLE_ATTEMPTS + 1):
-            transfer = _Transfer(part, max_bytes)
+            transfer = _Transfer(part, max_bytes, limit_field, clock)
             try:
-                resumed += transfer.run(open_stream, clock)
+                resumed += transfer.run(open_stream)
                 verified_by = transfer.verify(target.name)
             except DigestMismatchError:
                 if whole == WHOLE_ATTEMPTS:
@@ -114,26 +134,34 @@ def collect(open_stream: OpenStream, target: Path, *, max_bytes: int, clock: Clo
     raise AssertionError("unreachable: the last whole attempt returns or raises")
 
 
-def hash_file(path: Path) -> tuple[str, str]:
-    """Return a file's MD5 and SHA-256, lowercase hex, read in one pass."""
-    hasher = _Hasher()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hasher.update(chunk)
-    return hasher.digests()
+def promote(artifact: ModelArtifact) -> ModelArtifact:
+    """Give an accepted candidate the place of the model beside it, in one step; whatever fails, that one stays.
+
+    Raises:
+        OutputPathError: It cannot be moved there.
+    """
+    target = artifact.path.with_name(MODEL_NAME)
+    try:
+        artifact.path.replace(target)
+    except OSError as error:
+        raise _disk_error(target, error) from error
+    return artifact.model_copy(update={"path": target})
 
 
 class _Transfer:
     """One complete transfer into the part file, over as many connections as it takes."""
 
-    def __init__(self, part: Path, max_bytes: int) -> None:
+    def __init__(self, part: Path, max_bytes: int, limit_field: str, clock: Clock) -> None:
         self.size_bytes = 0
         self._part = part
         self._max_bytes = max_bytes
+        self._limit_field = limit_field
+        self._clock = clock
+        self._pace = _Pace(clock)
         self._hasher = _Hasher()
         self._facts = StreamFacts()
 
-    def run(self, open_stream: OpenStream, clock: Clock) -> int:
+    def run(self, open_stream: OpenStream) -> int:
         """Transfer to the end; return how many times it had to be taken up again."""
         again = fruitless = reached = 0
         with self._part.open("wb") as file:
@@ -151,7 +179,8 @@ class _Transfer:
                             f"{self._facts.size_bytes or 'unknown'} bytes; run again later. Last reason: {error}",
                             error.context,
                         ) from error
-                    clock.sleep(max(BACK_OFF_S * 2**fruitless, error.context.retry_after_s or 0.0))
+                    asked_s = min(error.context.retry_after_s or 0.0, RETRY_AFTER_MOST_S)
+                    self._clock.sleep(max(BACK_OFF_S * 2**fruitless, asked_s))
                 else:
                     return again
 
@@ -195,6 +224,7 @@ class _Transfer:
                     raise self._too_large(self.size_bytes)
                 file.write(chunk)
                 self._hasher.update(chunk)
+                self._pace.take(len(chunk))
             file.flush()
             os.fsync(file.fileno())
 
@@ -226,9 +256,9 @@ class _Transfer:
 
     def _too_large(self, size: int) -> ArtifactTooLargeError:
         return ArtifactTooLargeError(
-            f"the file has {size} bytes or more, over the limit of {self._max_bytes}; raise max_model_bytes if that "
-            f"is expected",
-            ErrorContext(field="max_model_bytes"),
+            f"the file has {size} bytes or more, over the limit of {self._max_bytes}; raise {self._limit_field} if "
+            f"that is expected",
+            ErrorContext(field=self._limit_field),
         )
 
 
@@ -240,6 +270,29 @@ def _joined(earlier: StreamFacts, now: StreamFacts) -> StreamFacts:
         digests={**earlier.digests, **now.digests},
         digest_source=now.digest_source or earlier.digest_source,
     )
+
+
+class _Pace:
+    """Judges how fast bytes come, over one stretch of time after the other."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since_s = clock.monotonic()
+        self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Take in bytes that came; raise when a whole stretch brought too few."""
+        self._bytes += size
+        passed_s = self._clock.monotonic() - self._since_s
+        if passed_s < SLOW_S:
+            return
+        if self._bytes < SLOW_BYTES_PER_S * passed_s:
+            raise DownloadError(
+                f"the transfer brought {self._bytes} bytes in the last {passed_s:.0f} s, which is too slow to end; "
+                f"run again later, or from a machine with a better connection"
+            )
+        self._since_s += passed_s
+        self._bytes = 0
 
 
 class _Hasher:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from pipeline.errors import ErrorContext, ProviderError
+from pipeline.errors import ProviderError
 from pipeline.models import Export, GuaranteeLevel, TrainingRun, TrainPlan
 from pipeline.polling import Clock
 from pipeline.provider import Provider
@@ -29,10 +29,10 @@ def create_once(
 
     Raises:
         ProviderError: The provider refused; or, with ``context.outcome_unknown``, it could not be learned whether
-            the run exists. Nothing is sent again while that is so; a rerun of the same operation looks it up first.
+            the run exists, whatever the last sending was answered. A rerun of the same operation looks it up first.
     """
     found = _find_before(provider, plan, again=again)
-    return _adopted(found) if found is not None else _send(provider, plan, export, clock)
+    return _adopted(found) if found is not None else _send(provider, plan, export, clock, in_doubt=again)
 
 
 def _find_before(provider: Provider, plan: TrainPlan, *, again: bool) -> TrainingRun | None:
@@ -45,21 +45,23 @@ def _find_before(provider: Provider, plan: TrainPlan, *, again: bool) -> Trainin
         raise type(error)(message, replace(error.context, outcome_unknown=True)) from error
 
 
-def _send(provider: Provider, plan: TrainPlan, export: Export, clock: Clock) -> TrainingRun:
+def _send(provider: Provider, plan: TrainPlan, export: Export, clock: Clock, *, in_doubt: bool) -> TrainingRun:
     for _ in range(SENDINGS):
         try:
             return provider.create_run(plan, export)
         except ProviderError as error:
-            if not error.context.outcome_unknown:
+            # A refusal says nothing about what was sent before: the run of an earlier sending may exist unseen.
+            if not in_doubt and not error.context.outcome_unknown:
                 raise
-            lost = error
+            last, in_doubt = error, True
         found, listed = _look_up(provider, plan, clock)
         if found is not None:
             return _adopted(found)
-        if not listed or plan.profile.guarantee is not GuaranteeLevel.EXACTLY_ONCE:
+        may_repeat = listed and plan.profile.guarantee is GuaranteeLevel.EXACTLY_ONCE
+        if not last.context.outcome_unknown or not may_repeat:
             break
-        logger.warning("%r is not there after a lost answer (%s)", plan.run_name, lost)
-    raise _unknown(plan, lost, listed=listed) from lost
+        logger.warning("%r is not there after a lost answer (%s)", plan.run_name, last)
+    raise _unknown(plan, last, listed=listed) from last
 
 
 def _look_up(provider: Provider, plan: TrainPlan, clock: Clock) -> tuple[TrainingRun | None, bool]:
@@ -79,14 +81,16 @@ def _look_up(provider: Provider, plan: TrainPlan, clock: Clock) -> tuple[Trainin
     return None, listed
 
 
-def _unknown(plan: TrainPlan, lost: ProviderError, *, listed: bool) -> ProviderError:
-    context = ErrorContext(operation="training.create", outcome_unknown=True)
+def _unknown(plan: TrainPlan, last: ProviderError, *, listed: bool) -> ProviderError:
     known = "is not in the provider's list" if listed else "could not be looked up either"
-    message = (
-        f"the answer to creating {plan.run_name!r} was lost ({lost}) and the run {known}; "
-        f"run the same operation again: it looks the run up before creating anything"
+    what = (
+        f"the answer to creating {plan.run_name!r} was lost ({last}) and the run {known}"
+        if last.context.outcome_unknown
+        else f"creating {plan.run_name!r} was refused ({last}), but an earlier attempt may have created and paid for "
+        f"the run, which {known}"
     )
-    return type(lost)(message, context)
+    message = f"{what}; run the same operation again: it looks the run up before creating anything"
+    return type(last)(message, replace(last.context, operation="training.create", outcome_unknown=True))
 
 
 def _adopted(run: TrainingRun) -> TrainingRun:

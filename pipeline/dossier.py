@@ -19,8 +19,10 @@ from pipeline.models import (
     CostEstimate,
     ExportReport,
     ModelArtifact,
+    Operation,
     Outcome,
     RunReport,
+    RunStatus,
     Settlement,
     Skipped,
     SmokeReport,
@@ -47,9 +49,9 @@ OUTCOMES: tuple[tuple[type[PipelineError], Outcome], ...] = (
 class Dossier:
     """Collects each stage's value as it is made, so that a run that stops half-way still reports what it knows."""
 
-    def __init__(self, request: TrainRequest, operation_id: str, started_at: datetime) -> None:
+    def __init__(self, request: TrainRequest, operation: Operation, started_at: datetime) -> None:
         self.request = request
-        self.operation_id = operation_id
+        self.operation = operation
         self.started_at = started_at
         self.plan: TrainPlan | None = None
         self.export: ExportReport | None = None
@@ -63,6 +65,8 @@ class Dossier:
         self.outcome = Outcome.FAILED
         self.message = "the run did not reach an end"
         self.outcome_unknown = False
+        self.creating = False
+        """True from the moment a create may have been sent."""
 
     @property
     def run(self) -> TrainingRun | None:
@@ -71,9 +75,11 @@ class Dossier:
 
     @run.setter
     def run(self, seen: TrainingRun) -> None:
-        # That a run was adopted is known from its creation only; later looks do not say it.
-        adopted = seen.adopted or (self._run is not None and self._run.adopted)
-        self._run = seen.model_copy(update={"adopted": adopted})
+        # That a run was adopted, and what was odd about that, is known from its creation only.
+        before = self._run
+        adopted = seen.adopted or (before is not None and before.adopted)
+        odd = tuple(item for item in before.warnings if item not in seen.warnings) if before is not None else ()
+        self._run = seen.model_copy(update={"adopted": adopted, "warnings": (*odd, *seen.warnings)})
 
     def accept(self) -> None:
         """Record that every stage passed."""
@@ -83,7 +89,7 @@ class Dossier:
     def submit(self, reason: str) -> None:
         """Record that the run was left to itself on purpose."""
         self.outcome = Outcome.SUBMITTED
-        self.message = "the run was created and goes on at the provider"
+        self.message = f"the run was created and goes on at the provider; {self._way_back}"
         self.skipped.extend(Skipped(stage=stage, reason=reason) for stage in ("watch", "download", "smoke test"))
 
     def fail(self, error: PipelineError) -> None:
@@ -91,15 +97,35 @@ class Dossier:
         self.outcome = next(outcome for kind, outcome in OUTCOMES if isinstance(error, kind))
         self.message = str(error)
         self.outcome_unknown = error.context.outcome_unknown
+        if self._is_uncollected and not isinstance(error, SmokeTestError):
+            self.message += f"; {self._way_back}"
+
+    def skip(self, stage: str, reason: str) -> None:
+        """Record a stage that did not apply."""
+        self.skipped.append(Skipped(stage=stage, reason=reason))
+
+    @property
+    def _is_uncollected(self) -> bool:
+        """True when something may have been paid for that a later attempt can still collect."""
+        if self.run is None:
+            return self.outcome_unknown
+        return self.run.status not in {RunStatus.FAILED, RunStatus.CANCELLED}
+
+    @property
+    def _way_back(self) -> str:
+        return f"come back to it with --operation {self.operation.id}"
 
     def farewell(self) -> str | None:
-        """Return what to tell a person who stops us now; none when no paid run is left to itself."""
-        if self.run is None or self.run.status.is_terminal:
+        """Return what to tell a person who stops us now; none when nothing paid for is left behind."""
+        if self.run is not None:
+            if not self._is_uncollected or self.outcome is Outcome.ACCEPTED:
+                return None
+            named = f"training {self.run.handle.name} ({self.run.handle.run_id})"
+            what = "has ended but was not collected" if self.run.status.is_terminal else "goes on and is billed"
+            return f"interrupted: {named} {what}; {self._way_back}"
+        if not self.creating:
             return None
-        return (
-            f"interrupted: training {self.run.handle.name} ({self.run.handle.run_id}) goes on at the provider and is "
-            f"billed; the same command with --operation {self.operation_id} comes back to it"
-        )
+        return f"interrupted while the training was being created: it may exist and be billed; {self._way_back}"
 
     def report(self, ended_at: datetime) -> RunReport:
         """Return everything gathered."""
@@ -107,6 +133,7 @@ class Dossier:
             outcome=self.outcome,
             message=self.message,
             outcome_unknown=self.outcome_unknown,
+            operation_id=self.operation.id,
             request=self.request,
             plan=self.plan,
             started_at=self.started_at,

@@ -6,12 +6,8 @@ such a run would be found a whole wait too late, so a figure that has not moved 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipeline.models import RunStatus, TrainingRun
-
-if TYPE_CHECKING:
-    from pipeline.polling import Clock
+from pipeline.polling import Clock
 
 STANDSTILL_S = 1.5
 """A prediction in whole seconds that stays the same for this long is repeated, not made anew at each look."""

@@ -62,6 +62,9 @@ _ROUTES: dict[str, dict[int, str]] = {
     "external": {},
 }
 _MAX_DEPTH = 64
+_HIGHEST_TAG = 2**32 - 1
+_LENGTH_BYTES = 5
+_LONGEST_FIELD = 2**31 - 1
 
 
 def external_files(model: bytes) -> tuple[str, ...]:
@@ -95,13 +98,15 @@ def _routed_fields(message: memoryview, wanted: dict[int, str]) -> Iterator[tupl
     """Yield the wanted length-delimited fields of a protobuf message."""
     at = 0
     while at < len(message):
-        tag, at = _read_varint(message, at)
+        tag, at = _read_tag(message, at)
         number, wire = tag >> 3, tag & 7
         start = at
         if wire == 0:
             _, at = _read_varint(message, at)
         elif wire == 2:
             size, start = _read_varint(message, at)
+            if size > _LONGEST_FIELD or start - at > _LENGTH_BYTES:
+                raise ValueError(f"field {number} has an impossible length")
             at = start + size
         elif wire in {1, 5}:
             at += 8 if wire == 1 else 4
@@ -111,6 +116,19 @@ def _routed_fields(message: memoryview, wanted: dict[int, str]) -> Iterator[tupl
             raise ValueError(f"the data ends {at - len(message)} bytes early")
         if wire == 2 and number in wanted:
             yield number, message[start:at]
+
+
+def _read_tag(message: memoryview, at: int) -> tuple[int, int]:
+    """Read a field's number and wire type.
+
+    ONNX Runtime keeps the lowest 32 bits of a tag and drops the rest, so a tag with more would mean one field to it and
+    another one here. No writer makes one, nor one that is longer than it has to be: both are refused.
+    """
+    tag, end = _read_varint(message, at)
+    shortest = max(1, (tag.bit_length() + 6) // 7)
+    if tag > _HIGHEST_TAG or end - at > shortest or tag < 8:
+        raise ValueError(f"{tag} is no field's tag")
+    return tag, end
 
 
 def _read_varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -108,8 +108,8 @@ class TrainRequest(Value):
     """Stop before spending when the price is above this many US dollars (accounts billed in dollars)."""
     budget_credits: Annotated[int, Field(gt=0)] | None = None
     """Stop before spending when the price is above this many credits (accounts billed in credits)."""
-    gpu_minutes: Annotated[int, Field(ge=1, le=10_080)] = 30
-    """GPU minutes to price where the provider does not predict them itself."""
+    gpu_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
+    """GPU minutes to price where the provider does not predict them itself; a budget needs them there."""
     wait: bool = True
     """Watch the run to its end and collect the model; off leaves once the run has been created."""
     poll_interval_s: Annotated[float, Field(gt=0, le=3600)] | None = None
@@ -154,6 +154,8 @@ class PollPolicy(Value):
     """Seconds during which an unknown run is taken for one not yet visible."""
     max_blind_s: float = 1800.0
     """Seconds without one successful look before watching ends (the run goes on)."""
+    refusal_grace_s: float = 300.0
+    """Seconds during which a refused key (401, 403) is taken for a hiccup of the provider's sign-in."""
     fixed: bool = False
     """True ignores forecasts: every wait is ``interval_s``."""
 
@@ -185,6 +187,15 @@ class ProviderProfile(Value):
     """True when this is the local sandbox speaking the provider's API."""
 
 
+class Operation(Value):
+    """One logical training, however often it is attempted; made by whoever starts the flow."""
+
+    id: str
+    """What tells it apart; the same id always means the same training."""
+    again: bool = False
+    """True when it was attempted before, so that its run may already exist and be paid for."""
+
+
 KEY_IN_NAME = 10
 """Characters of the operation key carried in names: 40 bits, enough to tell operations of one data set apart."""
 
@@ -196,8 +207,10 @@ class TrainPlan(Value):
     """What was asked."""
     profile: ProviderProfile
     """The provider's facts this plan was made with."""
+    operation: Operation
+    """Which logical training this is."""
     operation_key: str
-    """Stable identity of this one operation: 32 lowercase hex characters."""
+    """The operation's identity on the wire: 32 lowercase hex characters."""
     fingerprint: str
     """SHA-256 of everything that decides what is trained."""
     run_name: str
@@ -402,6 +415,8 @@ class TrainingRun(Value):
     """Epochs planned."""
     eta_s: float | None = None
     """Seconds to go as the provider predicts them."""
+    pipeline: str | None = None
+    """The provider's training pipeline."""
     gpu: str | None = None
     """Concrete GPU tier."""
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
@@ -432,7 +447,7 @@ class CurvePoint(Value):
 
 
 class WatchedRun(Value):
-    """A run that has ended and what was seen on the way; made by ``polling.watch_run``."""
+    """A run that has ended, or was given up, and what was seen on the way; made by ``watching.watch_run``."""
 
     run: TrainingRun
     """The last observation."""
@@ -562,6 +577,8 @@ class RunReport(Value):
     """The outcome in one sentence."""
     outcome_unknown: bool = False
     """True when a paid run may exist although the provider's answer to creating it was lost."""
+    operation_id: str
+    """What ``--operation`` takes to come back to this training."""
     request: TrainRequest
     """What was asked."""
     plan: TrainPlan | None = None

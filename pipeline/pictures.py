@@ -6,6 +6,8 @@ which would feed the model other values than it is fed in production.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,25 @@ IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 
+MAX_PIXELS = 80_000_000
+"""Largest picture read: what is opened before paying must also fit into the model's process later."""
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+"""Formats opened, whatever a file is called; others would start foreign programs (EPS) or are no pictures."""
+_DAMAGE = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, AttributeError, ArithmeticError,
+           RuntimeError, MemoryError, struct.error, zlib.error)  # fmt: skip
+# What Pillow's decoders let through of a damaged file.
+
+
 class PictureError(Exception):
-    """A sample picture cannot be read; the sentence names it and says why."""
+    """A sample picture cannot be read; the sentence names it, ``reason`` says why."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message, reason)
+        self.reason = reason or message
+
+    def __str__(self) -> str:
+        """Return the sentence alone."""
+        return str(self.args[0])
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -29,14 +48,22 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         PictureError: The file is missing, damaged, too large or not a picture.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise _unreadable(path, f"{opened.width}x{opened.height} pixels, the limit is {MAX_PIXELS} in all")
             upright = ImageOps.exif_transpose(opened)
             return np.asarray(upright.convert("RGB"), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"sample picture {path.name!r} cannot be read: {error}") from error
+    except UnidentifiedImageError as error:
+        raise _unreadable(path, "no picture of a known format") from error
+    except (*_DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _unreadable(path, str(error) or type(error).__name__) from error
+
+
+def _unreadable(path: Path, reason: str) -> PictureError:
+    return PictureError(f"sample picture {path.name!r} cannot be read: {reason}", reason)
 
 
 def resize_bilinear(array: NDArray[np.generic], size: Size) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from pipeline.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from pipeline.models import KEY_IN_NAME, PollPolicy, ProviderProfile, TrainPlan, TrainRequest
+from pipeline.models import KEY_IN_NAME, Operation, PollPolicy, ProviderProfile, TrainPlan, TrainRequest
 from pipeline.provider import Provider
 
 
@@ -37,26 +37,28 @@ def fingerprint_request(request: TrainRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def operation_key(fingerprint: str, operation_id: str) -> str:
-    """Return the identity of one logical operation: the same for every attempt at it, 32 lowercase hex characters."""
-    return hashlib.sha256(f"{fingerprint}:{operation_id}".encode()).hexdigest()[:32]
+def operation_key(provider: str, operation_id: str) -> str:
+    """Return the identity of one operation on the wire: the same for every attempt at it, 32 lowercase hex characters.
+
+    Nothing else of the request is in it: a rerun with another option, or by a newer release, must find the paid run.
+    """
+    return hashlib.sha256(f"{provider}:{operation_id}".encode()).hexdigest()[:32]
 
 
-def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation_id: str) -> TrainPlan:
+def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation: Operation) -> TrainPlan:
     """Check the request against the provider's facts and give everything its name.
 
     Args:
         request: What was asked.
         profile: The provider's facts.
-        operation_id: What makes this operation different from the next one with the same request, such as the
-            flow run's id; the same id gives the same names.
+        operation: What makes this training different from the next one with the same request; the same id gives
+            the same names.
 
     Raises:
         ConfigurationError: A field cannot be carried out; the error names it.
     """
     _check(request, profile)
-    fingerprint = fingerprint_request(request)
-    key = operation_key(fingerprint, operation_id)
+    key = operation_key(request.provider, operation.id)
     stem = _slug(request.name or f"{request.dataset}-{request.pipeline}")
     room = profile.run_name_max - KEY_IN_NAME - 1
     run_name = f"{stem[:room].rstrip('-')}-{key[:KEY_IN_NAME]}"
@@ -64,8 +66,9 @@ def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation_id: 
     return TrainPlan(
         request=request,
         profile=profile,
+        operation=operation,
         operation_key=key,
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_request(request),
         run_name=run_name,
         export_name=request.export or run_name,
         task=profile.pipelines[request.pipeline],
@@ -123,8 +126,12 @@ def _slug(text: str) -> str:
 
 def _poll(request: TrainRequest, recommended: PollPolicy) -> PollPolicy:
     changes: dict[str, object] = {}
+    deadline_s = recommended.deadline_s if request.deadline_s is None else request.deadline_s
     if request.deadline_s is not None:
-        changes["deadline_s"] = request.deadline_s
+        changes["deadline_s"] = deadline_s
     if request.poll_interval_s is not None:
-        changes.update(interval_s=request.poll_interval_s, fixed=True)
+        changes.update(interval_s=max(request.poll_interval_s, recommended.floor_s), fixed=True)
+    if request.on_deadline == "cancel":
+        # Whoever wants the run cancelled at the deadline is served by looking until then, seen or not.
+        changes["max_blind_s"] = max(recommended.max_blind_s, deadline_s)
     return recommended.model_copy(update=changes)

@@ -6,10 +6,8 @@ not having seen the job for so long that a person must decide.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import median
 from typing import Generic, Protocol, TypeVar
 
 from pipeline.errors import (
@@ -17,19 +15,19 @@ from pipeline.errors import (
     ErrorContext,
     NotFoundError,
     PermissionDeniedError,
+    PipelineError,
     ProviderError,
     TrainingCancelledError,
     TrainingFailedError,
     TrainingLostError,
     TrainingTimedOutError,
 )
-from pipeline.forecasting import RunForecast
-from pipeline.models import CurvePoint, PollPolicy, RunStatus, TrainingRun, WatchedRun
+from pipeline.models import PollPolicy, RunStatus, WatchedRun
 
-REFUSALS_TOLERATED = 3
-"""Looks in a row that may be refused for the key's sake before a person must act."""
-STALL_FACTOR = 5.0
-"""No progress for so many median epoch times is worth an event."""
+RETRY_AFTER_MOST_S = 900.0
+"""Most seconds between two looks that a server's own delay is followed for; one that asks for a day is mistaken."""
+REFUSALS = (AuthenticationError, PermissionDeniedError)
+"""How a look fails for the key's sake."""
 
 
 class Clock(Protocol):
@@ -97,7 +95,7 @@ def observe(
     Raises:
         TrainingTimedOutError: The deadline passed, or nothing was seen for too long; the job itself goes on.
         TrainingLostError: The provider does not know the job, beyond the grace period.
-        AuthenticationError: The key was refused several times in a row.
+        AuthenticationError: The key was refused again and again, beyond the grace period; the job itself goes on.
         PermissionDeniedError: The same, for the key's role.
     """
     began = clock.monotonic()
@@ -105,26 +103,21 @@ def observe(
     while True:
         seen, error = _look(get)
         now = clock.monotonic()
-        if seen is not None:
-            patience = _Patience(policy, now)
-            if seen.status.is_terminal:
-                yield Look(seen, None, now - began, 0.0)
-                return
-            wait_s = next_wait_s(policy, forecast(seen))
+        if seen is not None and seen.status.is_terminal:
+            yield Look(seen, None, now - began, 0.0)
+            return
+        if error is None:
+            patience.renew(now)
         else:
-            assert error is not None  # noqa: S101 - _look returns one of the two
-            patience.fail(error, now)
-            back_off_s = policy.interval_s * 2 ** min(patience.failures, 10)
-            wait_s = max(next_wait_s(policy, back_off_s), error.context.retry_after_s or 0.0)
-        left_s = began + policy.deadline_s - now
-        if left_s <= 0:
-            yield Look(seen, error, now - began, 0.0)
-            raise TrainingTimedOutError(
-                f"no end after {policy.deadline_s:.0f} s of watching; the job goes on at the provider, "
-                f"run the same request again to go on watching"
-            )
-        wait_s = min(wait_s, left_s)
+            patience.bear(error, now)
+        end = patience.end(now)
+        wait_s = 0.0
+        if end is None:
+            own_s = next_wait_s(policy, forecast(seen)) if seen is not None else patience.back_off_s()
+            wait_s = min(own_s, patience.left_s(now))
         yield Look(seen, error, now - began, wait_s)
+        if end is not None:
+            raise end from error
         clock.sleep(wait_s)
 
 
@@ -151,137 +144,84 @@ def _look(get: Callable[[], T]) -> tuple[T | None, ProviderError | None]:
 class _Patience:
     """Bears failed looks since the last successful one, within the policy's limits."""
 
-    def __init__(self, policy: PollPolicy, seen_at: float) -> None:
-        self.failures = 0
+    def __init__(self, policy: PollPolicy, began: float) -> None:
         self._policy = policy
-        self._seen_at = seen_at
+        self._began = began
+        self.renew(began)
+
+    def renew(self, now: float) -> None:
+        """Take in one successful look."""
+        self._failures = 0
+        self._seen_at = now
         self._missing_since: float | None = None
-        self._refusals = 0
+        self._refused_since: float | None = None
+        self._last: ProviderError | None = None
 
-    def fail(self, error: ProviderError, now: float) -> None:
-        """Take in one failed look; raise when it is one too many."""
-        self.failures += 1
-        self._refusals = self._refusals + 1 if isinstance(error, (AuthenticationError, PermissionDeniedError)) else 0
-        if isinstance(error, NotFoundError):
-            # The grace runs from the first "not found", not from the last success: looks may be far apart.
-            self._missing_since = now if self._missing_since is None else self._missing_since
-            missing_s = now - self._missing_since
-            if missing_s > self._policy.not_found_grace_s:
-                raise TrainingLostError(
-                    f"the provider does not know the job any more ({missing_s:.0f} s): {error}", error.context
-                ) from error
-        if self._refusals >= REFUSALS_TOLERATED:
-            raise error
-        blind_s = now - self._seen_at
-        if blind_s > self._policy.max_blind_s:
-            raise TrainingTimedOutError(
-                f"not one successful look in {blind_s:.0f} s, the last one failed with: {error}; "
-                f"the job may well go on at the provider, run the same request again to go on watching",
-                error.context,
-            ) from error
+    def bear(self, error: ProviderError, now: float) -> None:
+        """Take in one failed look."""
+        self._failures += 1
+        self._last = error
+        # Both graces run from the first look of their kind, not from the last success: looks may be far apart.
+        if isinstance(error, NotFoundError) and self._missing_since is None:
+            self._missing_since = now
+        if not isinstance(error, REFUSALS):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
 
+    def back_off_s(self) -> float:
+        """Return the seconds to wait after a failed look."""
+        own_s = next_wait_s(self._policy, self._policy.interval_s * 2 ** min(self._failures, 10))
+        asked_s = self._last.context.retry_after_s if self._last is not None else None
+        return max(own_s, min(asked_s or 0.0, RETRY_AFTER_MOST_S))
 
-def watch_run(
-    get: Callable[[], TrainingRun],
-    policy: PollPolicy,
-    clock: Clock,
-    on_look: Callable[[Look[TrainingRun], WatchLog], None],
-) -> WatchedRun:
-    """Watch a training run until it ends or the deadline passes; the result's status tells which.
+    def left_s(self, now: float) -> float:
+        """Return the seconds until the deadline."""
+        return self._began + self._policy.deadline_s - now
 
-    Raises:
-        TrainingLostError: The provider does not know the run, or it was never seen.
-        ProviderError: The key was refused several times in a row.
-    """
-    log = WatchLog()
-    try:
-        for look in observe(get, policy, clock, RunForecast(clock)):
-            log.add(look)
-            on_look(look, log)
-    except TrainingTimedOutError as error:
-        if log.last is None:
-            raise
-        return log.result(gave_up=str(error))
-    return log.result()
+    def end(self, now: float) -> PipelineError | None:
+        """Return why watching is over; none while it is not."""
+        if isinstance(self._last, NotFoundError) and (lost := self._lost(self._last, now)):
+            return lost
+        # Before blindness: who wants a run cancelled at its deadline must learn that the deadline is here.
+        if self.left_s(now) <= 0:
+            return TrainingTimedOutError(self._overdue())
+        return self._refused(now) or self._blind(now)
 
-
-class WatchLog:
-    """Collects what is seen while a training run is watched: loss curve, counts, epoch times."""
-
-    def __init__(self) -> None:
-        self._curve: dict[int, float] = {}
-        self._looks = 0
-        self._failed = 0
-        self._elapsed_s = 0.0
-        self._seen_at_s = 0.0
-        self._last_progress: tuple[float, tuple[float | None, int | None]] = (0.0, (None, None))
-        self._last_epoch: tuple[float, int] | None = None
-        self._epoch_times_s: list[float] = []
-        self.last: TrainingRun | None = None
-        """The latest observation."""
-
-    def add(self, look: Look[TrainingRun]) -> None:
-        """Take in one look."""
-        self._elapsed_s = look.elapsed_s
-        if look.seen is None:
-            self._failed += 1
-            return
-        self._looks += 1
-        self._seen_at_s = look.elapsed_s
-        self._take_curve(look.seen)
-        self._take_progress(look.seen, look.elapsed_s)
-        self.last = look.seen
-
-    @property
-    def stalled_s(self) -> float | None:
-        """Seconds without progress, when that is unusual for this run; otherwise none."""
-        if self.last is None or self.last.status is not RunStatus.RUNNING or len(self._epoch_times_s) < 3:
-            return None
-        # Up to the last successful look: while nothing is seen, nothing is known about progress.
-        idle_s = self._seen_at_s - self._last_progress[0]
-        return idle_s if idle_s > STALL_FACTOR * median(self._epoch_times_s) else None
-
-    def result(self, gave_up: str | None = None) -> WatchedRun:
-        """Return the run as last seen, with everything collected on the way.
-
-        Raises:
-            TrainingLostError: Nothing was ever seen.
-        """
-        if self.last is None:
-            raise TrainingLostError("the run was never seen")
-        curve = tuple(CurvePoint(epoch=epoch, loss=loss) for epoch, loss in sorted(self._curve.items()))
-        return WatchedRun(
-            run=self.last,
-            curve=curve,
-            looks=self._looks,
-            failed_looks=self._failed,
-            watched_s=self._elapsed_s,
-            gave_up=gave_up,
+    def _overdue(self) -> str:
+        unseen = f"; the last look failed with: {self._last}" if self._last is not None else ""
+        return (
+            f"no end after {self._policy.deadline_s:.0f} s of watching{unseen}; the job goes on at the provider, "
+            f"come back to the operation to go on watching"
         )
 
-    def _take_curve(self, run: TrainingRun) -> None:
-        history = run.metrics.get("history")
-        for row in history if isinstance(history, list) else []:
-            if isinstance(row, dict):
-                self._take_point(row.get("epoch"), row.get("loss"))
-        self._take_point(run.epoch, run.metrics.get("loss"))
+    def _lost(self, error: NotFoundError, now: float) -> PipelineError | None:
+        missing_s = now - (self._missing_since if self._missing_since is not None else now)
+        if missing_s <= self._policy.not_found_grace_s:
+            return None
+        return TrainingLostError(
+            f"the provider does not know the job any more ({missing_s:.0f} s): {error}", error.context
+        )
 
-    def _take_point(self, epoch: object, loss: object) -> None:
-        if isinstance(epoch, int) and epoch > 0 and isinstance(loss, (int, float)) and math.isfinite(loss):
-            self._curve.setdefault(epoch, float(loss))
+    def _refused(self, now: float) -> PipelineError | None:
+        if not isinstance(self._last, REFUSALS) or self._refused_since is None:
+            return None
+        refused_s = now - self._refused_since
+        if refused_s < self._policy.refusal_grace_s:
+            return None
+        return type(self._last)(
+            f"the key has been refused for {refused_s:.0f} s, at every look: {self._last}", self._last.context
+        )
 
-    def _take_progress(self, run: TrainingRun, elapsed_s: float) -> None:
-        now = (run.progress, run.epoch)
-        if now == self._last_progress[1]:
-            return
-        self._last_progress = (elapsed_s, now)
-        if run.epoch is None:
-            return
-        if self._last_epoch is not None and run.epoch > self._last_epoch[1]:
-            at_s, before = self._last_epoch
-            self._epoch_times_s.append((elapsed_s - at_s) / (run.epoch - before))
-        if self._last_epoch is None or run.epoch != self._last_epoch[1]:
-            self._last_epoch = (elapsed_s, run.epoch)
+    def _blind(self, now: float) -> PipelineError | None:
+        blind_s = now - self._seen_at
+        if self._last is None or blind_s <= self._policy.max_blind_s:
+            return None
+        return TrainingTimedOutError(
+            f"not one successful look in {blind_s:.0f} s, the last one failed with: {self._last}; "
+            f"the job may well go on at the provider, come back to the operation to go on watching",
+            self._last.context,
+        )
 
 
 def require_success(watched: WatchedRun) -> WatchedRun:

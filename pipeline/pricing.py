@@ -14,10 +14,16 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
     Raises:
         BudgetExceededError: The price is above the cap.
         ConfigurationError: The provider says that it would not start this run, whatever the balance.
-        ConfigurationError: The cap is in another unit than the account.
+        ConfigurationError: The cap is in another unit than the account, or the price is made of minutes nobody named.
         InsufficientCreditsError: The provider says the balance does not cover it.
     """
     cap = _cap(request, estimate.total.unit)
+    if cap is not None and estimate.source == "estimate" and request.gpu_minutes is None:
+        raise ConfigurationError(
+            f"this account is priced by the minute, and the {estimate.gpu_minutes:g} min behind {estimate.total} are a "
+            f"guess that the cap of {cap} cannot be compared with; set gpu_minutes to what the training may take",
+            ErrorContext(operation="credits.estimate", field="gpu_minutes"),
+        )
     if cap is not None and estimate.total.amount > cap.amount:
         field = "budget_credits" if cap.unit is Unit.CREDITS else "budget_usd"
         raise BudgetExceededError(
@@ -54,9 +60,12 @@ def _cap(request: TrainRequest, unit: Unit) -> Money | None:
     return cap
 
 
-def cost_so_far(estimate: CostEstimate, run: TrainingRun, now: datetime) -> Money | None:
-    """Return the price of the GPU time used until ``now`` or until the run ended; none before it started."""
-    if run.started_at is None:
+def cost_so_far(estimate: CostEstimate | None, run: TrainingRun, now: datetime) -> Money | None:
+    """Return the price of the GPU time used until ``now`` or until the run ended.
+
+    None before it started, and for a run that was found instead of priced.
+    """
+    if estimate is None or run.started_at is None:
         return None
     seconds = max(((run.completed_at or now) - run.started_at).total_seconds(), 0.0)
     return Money(amount=round(estimate.per_minute.amount * seconds / 60), unit=estimate.per_minute.unit)

@@ -86,6 +86,7 @@ def _run_rows(report: RunReport) -> list[tuple[str, str]]:
     if report.watched is not None:
         failed = f", {report.watched.failed_looks} more failed" if report.watched.failed_looks else ""
         rows.append(("Watched", f"{duration(report.watched.watched_s)}, {report.watched.looks} looks{failed}"))
+    rows.append(("Operation", f"`{report.operation_id}`"))
     if page := run_page(report):
         rows.append(("Page", page))
     return rows

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pipeline.models import (
     Finding,
     Money,
+    Outcome,
     RunReport,
     RunStatus,
     TrainingRun,
@@ -57,6 +58,8 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         rows.append(("Run", f"{report.run.handle.name} ({report.run.handle.run_id})"))
     if report.artifact is not None:
         rows += [("Model", str(report.artifact.path)), ("SHA-256", report.artifact.sha256)]
+    if report.outcome is not Outcome.ACCEPTED and (report.run is not None or report.outcome_unknown):
+        rows.append(("Operation", report.operation_id))
     if report.plan is not None:
         rows.append(("Report", str(report.plan.output_dir / "report.md")))
     return rows
@@ -64,9 +67,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
 
 def money_line(report: RunReport) -> str:
     """Return what it was priced at and what it cost, in one line."""
-    if report.cost is None:
-        return "nothing was priced, nothing was spent"
-    priced = f"priced at {report.cost.total}"
+    priced = f"priced at {report.cost.total}" if report.cost is not None else "not priced"
     if report.settlement is not None:
         refund = f" ({report.settlement.refunded} refunded)" if report.settlement.refunded.amount else ""
         return f"{priced}, charged {report.settlement.charged}{refund}"
@@ -90,8 +91,8 @@ def describe_progress(run: TrainingRun, spent: Money | None) -> str:
 
 
 def is_rehearsal(report: RunReport) -> bool:
-    """Tell whether the sandbox did the work, by request or because that is where the provider's address leads."""
-    return report.request.sandbox or (report.plan is not None and report.plan.profile.sandbox)
+    """Tell whether the sandbox did the work."""
+    return report.request.sandbox
 
 
 def run_page(report: RunReport) -> str:
@@ -100,7 +101,10 @@ def run_page(report: RunReport) -> str:
         return ""
     handle = report.run.handle
     run_id, dataset = quote(handle.run_id, safe=""), quote(handle.dataset, safe="")
-    return report.plan.profile.run_page.format(run_id=run_id, dataset=dataset)
+    try:
+        return report.plan.profile.run_page.format(run_id=run_id, dataset=dataset)
+    except (ValueError, LookupError, AttributeError):  # a link is not worth the report of a run that was paid for
+        return ""
 
 
 def duration(seconds: float) -> str:
@@ -120,6 +124,7 @@ def summary_json(report: RunReport) -> str:
             "outcome": report.outcome.value,
             "message": report.message,
             "sandbox": is_rehearsal(report),
+            "operation": report.operation_id,
             "run_id": report.run.handle.run_id if report.run else None,
             "run_name": report.plan.run_name if report.plan else None,
             "model": str(report.artifact.path) if report.artifact else None,

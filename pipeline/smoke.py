@@ -105,7 +105,7 @@ def check_classes(model: ModelFacts, labels: tuple[str, ...]) -> tuple[tuple[str
     """Return the classes to read the model with, and remarks on them.
 
     Raises:
-        OutputCheckError: The model's classes are not those of the export, or there are none at all.
+        OutputCheckError: The model lacks a class of the export, names one twice, or there are none at all.
     """
     classes = model.classes or labels
     if not classes:
@@ -114,7 +114,7 @@ def check_classes(model: ModelFacts, labels: tuple[str, ...]) -> tuple[tuple[str
     if repeated:
         raise _refused(f"model {model.name!r} names classes twice: {_enumerate(repeated)}")
     missing, extra = sorted(set(labels) - set(classes)), sorted(set(classes) - set(labels))
-    if labels and (missing or extra):
+    if labels and missing:
         raise _refused(
             f"model {model.name!r} was not trained on the classes of its export: missing {_enumerate(missing)}; "
             f"extra {_enumerate(extra)}; it is probably the model of another training"
@@ -125,6 +125,10 @@ def check_classes(model: ModelFacts, labels: tuple[str, ...]) -> tuple[tuple[str
     if not labels:
         text = f"The classes of model {model.name!r} could not be compared: the export names none."
         return classes, (Finding(severity=Severity.WARNING, code="classes_unchecked", message=text),)
+    if extra:
+        # A data set may define classes that nothing is labelled with yet; the model is not worth less for it.
+        text = f"Model {model.name!r} also names classes that no label of its export shows: {_enumerate(extra)}."
+        return classes, (Finding(severity=Severity.WARNING, code="classes_extra", message=text),)
     return classes, ()
 
 

@@ -7,6 +7,7 @@ either.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from string import Formatter
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.models import TrainRequest
 from pipeline.provider import Provider
-from providers.http import ClientOptions
+from providers.http import ClientOptions, trusts_environment
 from providers.pictograph import PictographProvider
 from providers.pictograph_profile import pictograph_profile
 from providers.pictograph_wire import PROVIDER
@@ -38,11 +39,11 @@ class Settings(BaseSettings):
     pictograph_base_url: str = PICTOGRAPH_URL
     """Address of the hosted API."""
     pictograph_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """Seconds to wait for a connection, and between bytes of an answer."""
+    """Seconds to wait for a connection, and between bytes of an answer; of a file, no less than a minute."""
     pictograph_max_retries: Annotated[int, Field(ge=0, le=20)] = 3
     """Requests after the first one, where repeating is safe."""
     pictograph_run_page: str = ""
-    """Address of a run's page for people, with ``{run_id}`` and ``{dataset}``."""
+    """Address of a run's page for people; only ``{run_id}`` and ``{dataset}`` stand for something."""
     train_pipeline_sandbox_url: str | None = None
     """Address of a sandbox that is already running."""
     train_pipeline_sandbox_key: SecretStr | None = None
@@ -80,7 +81,7 @@ def connect(asked: TrainRequest | str, *, sandbox: bool, api_key: SecretStr | No
         timeout_s=settings.pictograph_timeout,
         retry=RetryPolicy(attempts=1 + settings.pictograph_max_retries),
     )
-    run_page = "" if sandbox else settings.pictograph_run_page
+    run_page = "" if sandbox else _checked_run_page(settings.pictograph_run_page)
     return PictographProvider(key, options, pictograph_profile(sandbox=sandbox, run_page=run_page))
 
 
@@ -106,6 +107,20 @@ def _checked_url(url: str, variable: str) -> str:
     return url
 
 
+def _checked_run_page(template: str) -> str:
+    """Return the address's template when every run can be put into it."""
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+        page = template.format(run_id="r", dataset="d")
+    except (ValueError, LookupError, AttributeError):
+        fields, page = [""], ""
+    known = set(fields) <= {"run_id", "dataset"}
+    if template and not (known and page.startswith(("https://", "http://"))):
+        message = "PICTOGRAPH_RUN_PAGE is not an address with {run_id} and {dataset} alone: correct or unset it."
+        raise ConfigurationError(message, ErrorContext(field="PICTOGRAPH_RUN_PAGE"))
+    return template
+
+
 def _hosted_address(settings: Settings, api_key: SecretStr | None) -> tuple[str, SecretStr]:
     key = _stripped(api_key) or _stripped(settings.pictograph_api_key)
     if key is None:
@@ -123,10 +138,24 @@ def _sandbox_address(settings: Settings) -> tuple[str, SecretStr]:
         message = f"A running sandbox needs its address and its key: {missing} is not set. Unset both to start one."
         raise ConfigurationError(message, ErrorContext(field=missing))
     _checked_url(url, "TRAIN_PIPELINE_SANDBOX_URL")
-    if urlsplit(url).hostname == urlsplit(PICTOGRAPH_URL).hostname:
+    if any(_same_server(url, hosted) for hosted in (PICTOGRAPH_URL, settings.pictograph_base_url)):
         message = "TRAIN_PIPELINE_SANDBOX_URL is the hosted provider's address: a rehearsal must not reach it."
         raise ConfigurationError(message, ErrorContext(field="TRAIN_PIPELINE_SANDBOX_URL"))
     return url, key
+
+
+def _same_server(url: str, hosted: str) -> bool:
+    """Tell whether a sandbox's address leads to a hosted one; on this machine there is none."""
+    if not _is_address(hosted) or not trusts_environment(hosted):
+        return False
+    return urlsplit(url).hostname == urlsplit(hosted).hostname and (
+        hosted == PICTOGRAPH_URL or _port(url) == _port(hosted)
+    )
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _started_sandbox() -> tuple[str, SecretStr]:

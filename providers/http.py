@@ -32,8 +32,10 @@ from pipeline.errors import (
 )
 from providers.http_errors import read_error_body, status_error
 from providers.retry import DEFAULT, ONCE, Clock, RetryPolicy, Uniform, call_with_retries, parse_retry_after
+from providers.scrubbing import REDACTED, Scrubber
 
-REDACTED = "[redacted]"
+SANDBOX_HEADER = "X-Train-Pipeline-Sandbox"
+"""What a sandbox says of itself on every answer, so that neither it nor a hosted account is taken for the other."""
 MAY_NAME_A_DELAY = frozenset({429, 503})
 """Statuses whose Retry-After is believed."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -144,6 +146,8 @@ class ApiReply:
     """Parsed body; None when it was empty."""
     request_id: str | None
     """The provider's id of the request."""
+    from_sandbox: bool = False
+    """Whether a sandbox answered."""
 
     def unreadable(self, why: str) -> UnexpectedResponseError:
         """Return the error for a body that is JSON but not what the call should give."""
@@ -234,7 +238,7 @@ class ApiClient:
     """Sends requests to one API with one key."""
 
     def __init__(self, api_key: SecretStr, options: ClientOptions) -> None:
-        self._api_key = check_key(api_key)
+        self._scrubber = Scrubber(check_key(api_key))
         self._options = options
         self._base_url = options.base_url.rstrip("/")
         self._client = httpx.Client(
@@ -295,17 +299,24 @@ class ApiClient:
         return self._read(request, response)
 
     def _read(self, request: ApiRequest, response: httpx.Response) -> ApiReply:
-        # Scrubbed before anything looks at it: whatever a server echoes, nothing later can carry the key.
-        text = response.text.replace(self._api_key.get_secret_value(), REDACTED)
-        payload = _parse_json(text)
-        request_id = response.headers.get("X-Request-Id")
+        # Scrubbed before anything looks at it: whatever a server echoes, nothing later can carry the key. Parsed first:
+        # an escape in the text would hide the key from the scrubber and reveal it to the parser.
+        payload = self._parse_json(response.text)
+        text = self._scrubber.text(response.text)
+        request_id = self._scrubber.header(response.headers.get("X-Request-Id"))
         if not response.is_success:
             raise self._status_error(request, response, payload, text)
-        reply = ApiReply(request, response.status_code, payload, request_id)
+        reply = ApiReply(request, response.status_code, payload, request_id, SANDBOX_HEADER in response.headers)
         if payload is None and text.strip() not in {"", "null"}:
-            kind = response.headers.get("Content-Type", "no content type")
+            kind = self._scrubber.text(response.headers.get("Content-Type", "no content type"))
             raise reply.unreadable(f"expected JSON, got {kind!r}")
         return reply
+
+    def _parse_json(self, text: str) -> JsonValue:
+        try:
+            return self._scrubber.payload(json.loads(text))
+        except (ValueError, RecursionError):
+            return None
 
     def _status_error(
         self, request: ApiRequest, response: httpx.Response, payload: JsonValue, text: str
@@ -317,16 +328,8 @@ class ApiClient:
             operation=request.operation,
             status_code=status,
             code=body.code,
-            request_id=response.headers.get("X-Request-Id"),
+            request_id=self._scrubber.header(response.headers.get("X-Request-Id")),
             retry_after_s=parse_retry_after(delay, self._options.clock.time()),
             outcome_unknown=request.effect and (status >= 500 or status == 408),
         )
         return status_error(request.subject, body, context)
-
-
-def _parse_json(text: str) -> JsonValue:
-    try:
-        parsed: JsonValue = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return parsed

@@ -100,7 +100,7 @@ def _field_errors(value: object) -> tuple[str, ...]:
         path = entry.get("loc", entry.get("field", "request"))
         steps = path if isinstance(path, list) else [path]
         # "body" and "query" say where the field stood, not which one it is.
-        name = ".".join(str(step) for step in steps if step not in {"body", "query", "path"}) or "request"
+        name = ".".join(str(step) for step in steps if str(step) not in {"body", "query", "path"}) or "request"
         named.append(f"{name}: {_text(entry.get('msg'), entry.get('message')) or 'refused'}")
     return tuple(named)
 

@@ -34,6 +34,7 @@ from pipeline.models import (
     Money,
     ProviderProfile,
     RunHandle,
+    RunStatus,
     Settlement,
     Severity,
     TrainingRun,
@@ -52,6 +53,7 @@ from providers.storage import SignedStorage
 
 API_PREFIX = "/api/v1/developer"
 _LEDGER_ROWS = 5_000
+_GUESSED_MINUTES = 30
 _NAMES_SHOWN = 10
 
 
@@ -70,7 +72,9 @@ class PictographProvider:
         self._profile = profile
         self._session = PictographSession(client)
         self._storage = SignedStorage(
-            require_https=options.base_url.startswith("https:"), transport=storage_transport or options.transport
+            require_https=options.base_url.startswith("https:"),
+            timeout_s=options.timeout_s,
+            transport=storage_transport or options.transport,
         )
         self._has_quotes = True
         self.credits = Credits(self._session)
@@ -94,9 +98,11 @@ class PictographProvider:
 
         Raises:
             AuthenticationError: The key is not accepted.
+            ConfigurationError: A hosted run was asked for and a sandbox answers, or the other way round.
             NotFoundError: The data set does not exist; the message names it and the nearest that do.
         """
         self.credits.balance()
+        _check_side(self._session.from_sandbox, expected=self._profile.sandbox)
         name = plan.request.dataset
         try:
             self.datasets.get(name)
@@ -157,7 +163,7 @@ class PictographProvider:
         return self._cost_of_minutes(plan)
 
     def _cost_of_minutes(self, plan: TrainPlan) -> CostEstimate:
-        gpu, minutes = plan.request.gpu, plan.request.gpu_minutes
+        gpu, minutes = plan.request.gpu, plan.request.gpu_minutes or _GUESSED_MINUTES
         if gpu == "auto":
             message = "This server gives no quotes, so gpu 'auto' has no price: name a10g, a100 or h100."
             raise ConfigurationError(message, ErrorContext(operation="credits.estimate", field="gpu"))
@@ -173,12 +179,14 @@ class PictographProvider:
         )
 
     def find_run(self, plan: TrainPlan) -> TrainingRun | None:
-        """Return the newest run of the data set that the plan's operation created, if any."""
+        """Return the run that the plan's operation created, if any; of several the best, warning of the others."""
         runs = self.training.iter(dataset=plan.request.dataset)
         ours = [run for run in runs if plan.owns(run.handle.name)]
         if not ours:
             return None
-        return max(ours, key=lambda run: run.created_at.timestamp() if run.created_at else 0.0)
+        best = max(ours, key=_worth)
+        others = [run for run in ours if run.handle.run_id != best.handle.run_id]
+        return best.model_copy(update={"warnings": (*best.warnings, *_twins(others))})
 
     def create_run(self, plan: TrainPlan, export: Export) -> TrainingRun:
         """Start the paid training; every attempt carries the operation key, so that repeating pays once.
@@ -256,6 +264,29 @@ class PictographProvider:
         return self.models.open(self.models.get(model.model_id), resume)
 
 
+def _check_side(from_sandbox: bool, *, expected: bool) -> None:
+    """Refuse a rehearsal that would be paid for, and a model of the sandbox that would pass for a hosted one."""
+    if from_sandbox and not expected:
+        message = "PICTOGRAPH_BASE_URL leads to a sandbox: use --sandbox to rehearse, or unset it."
+        raise ConfigurationError(message, ErrorContext(operation="account.check", field="PICTOGRAPH_BASE_URL"))
+    if expected and not from_sandbox:
+        message = "TRAIN_PIPELINE_SANDBOX_URL does not lead to a sandbox: a rehearsal must not reach a hosted account."
+        raise ConfigurationError(message, ErrorContext(operation="account.check", field="TRAIN_PIPELINE_SANDBOX_URL"))
+
+
+def _worth(run: TrainingRun) -> tuple[bool, bool, float]:
+    """Order the runs of one operation: a model is worth more than a hope, a hope more than a failure."""
+    created = run.created_at.timestamp() if run.created_at else 0.0
+    return run.status is RunStatus.COMPLETED, not run.status.is_terminal, created
+
+
+def _twins(others: list[TrainingRun]) -> Iterator[Finding]:
+    for run in others:
+        state = run.provider_status if run.status.is_terminal else f"{run.provider_status} and billed: cancel it there"
+        message = f"Run {run.handle.run_id} carries the same operation and is {state}."
+        yield Finding(severity=Severity.WARNING, code="twin_run", message=message)
+
+
 def _spec(plan: TrainPlan, export: Export) -> TrainingSpec:
     request = plan.request
     return TrainingSpec(
@@ -293,6 +324,9 @@ def _remarks(quote: TrainingQuote) -> Iterator[Finding]:
         # Missing money is `sufficient`; anything else would make the create fail.
         severity = Severity.WARNING if blocker.code == "insufficient_credits" else Severity.ERROR
         yield Finding(severity=severity, code=blocker.code, message=f"The provider blocks the run: {blocker.message}")
+    if not quote.can_start and not quote.blocking and quote.covers_estimate:  # else the balance is the reason
+        message = "The provider's quote says, without a reason, that the run could not start: ask the provider."
+        yield Finding(severity=Severity.ERROR, code="cannot_start", message=message)
 
 
 def _names(names: Iterable[str]) -> list[str]:
@@ -315,7 +349,7 @@ def _until(entries: Iterable[LedgerEntry], created_at: datetime | None) -> Itera
     for entry in entries:
         moment = entry.created_at
         backwards = previous is not None and moment is not None and moment < previous
-        if backwards and created_at is not None and moment is not None and moment < created_at - timedelta(hours=1):
+        if backwards and created_at is not None and moment is not None and created_at - moment > timedelta(hours=1):
             return
         previous = moment
         yield entry

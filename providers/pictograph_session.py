@@ -82,6 +82,8 @@ class PictographSession:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
         self._era: Era | None = None
+        self.from_sandbox = False
+        """Whether the last answer came from a sandbox."""
 
     def close(self) -> None:
         """Release connections."""
@@ -89,7 +91,9 @@ class PictographSession:
 
     def call(self, request: ApiRequest) -> ApiReply:
         """Send one request."""
-        return self._client.call(request)
+        reply = self._client.call(request)
+        self.from_sandbox = reply.from_sandbox
+        return reply
 
     def read(self, request: ApiRequest, key: str, wire: type[Row]) -> Row:
         """Send one request and return the object it answers with."""

@@ -78,6 +78,7 @@ class RunWire(Wire):
     name: str
     status: str
     dataset_name: Text = None
+    pipeline_type: Text = None
     gpu_type: Text = None
     progress: Real = None
     current_epoch: Whole = None
@@ -104,6 +105,7 @@ class RunWire(Wire):
             epoch=self.current_epoch,
             total_epochs=self.total_epochs,
             eta_s=self.eta_seconds,
+            pipeline=self.pipeline_type,
             gpu=self.gpu_type,
             metrics=self.metrics,
             model_id=self.model_id,

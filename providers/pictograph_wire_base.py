@@ -20,7 +20,10 @@ def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:
 def _aware(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:  # a moment at either end of the calendar has no counterpart in UTC
+        return None
 
 
 def _as_object(value: Any) -> Any:

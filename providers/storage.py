@@ -23,7 +23,9 @@ from providers.http_errors import read_error_body, status_error
 from providers.retry import parse_retry_after
 
 CHUNK_BYTES = 1 << 20
-_TIMEOUT = httpx.Timeout(30.0, read=60.0)
+HOLD_S = 10.0  # so that whoever reads learns in time how slowly the bytes come
+LEAST_READ_S = 60.0
+"""Least seconds to wait for the next bytes of a file, however short the API's timeout is: storages pause for longer."""
 _MD5_HEX = re.compile(r'"?([0-9a-f]{32})"?', re.IGNORECASE)
 _OBJECT_STORE_HEADERS = ("x-amz-", "x-goog-", "x-guploader-")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -85,10 +87,13 @@ def _number(text: str | None) -> int | None:
 
 
 class SignedStorage:
-    """Opens signed URLs."""
+    """Opens signed URLs; ``timeout_s`` is the API client's, and ``LEAST_READ_S`` the least to wait for bytes."""
 
-    def __init__(self, *, require_https: bool, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, *, require_https: bool, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self._require_https = require_https
+        self._timeout = httpx.Timeout(timeout_s, read=max(timeout_s, LEAST_READ_S))
         self._transport = transport
         self._clients: dict[bool, httpx.Client] = {}
 
@@ -145,7 +150,7 @@ class SignedStorage:
         if trusts not in self._clients:
             self._clients[trusts] = httpx.Client(
                 headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": user_agent()},
-                timeout=_TIMEOUT,
+                timeout=self._timeout,
                 transport=self._transport,
                 follow_redirects=False,
                 trust_env=trusts,
@@ -215,13 +220,14 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Join pieces into chunks; httpx's own joining copies more, and drops what it holds when the transfer breaks."""
     held: list[bytes] = []
     size = 0
+    since_s = time.monotonic()
     try:
         for piece in pieces:
             held.append(piece)
             size += len(piece)
-            if size >= CHUNK_BYTES:
+            if size >= CHUNK_BYTES or time.monotonic() - since_s >= HOLD_S:
                 yield b"".join(held)
-                held, size = [], 0
+                held, size, since_s = [], 0, time.monotonic()
     except (httpx.HTTPError, httpx.StreamError):
         if held:
             yield b"".join(held)

@@ -1,15 +1,17 @@
 """Moving money: balances, the ledger, what a run is charged and what comes back."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from sandbox.accounts import Account
 from sandbox.core import new_id
 from sandbox.prices import minute_price
 from sandbox.store import Row, accounts, every, ledger, runs
 
+CHARGE_PREFIX, REFUND_PREFIX = "training_", "training_refund_"
 _PERIOD_S = 30 * 24 * 3600
 
 
@@ -66,28 +68,28 @@ def shortage(tx: Connection, account: Account, gpu_type: str, minutes: int) -> S
 
 
 def charge_start(tx: Connection, account: Account, run: Row) -> int:
-    """Take the pre-charge of a new run, when the account is billed that way, and return it."""
-    if account.settings.billing != "credits":
+    """Take the pre-charge of a new run, when it is billed that way, and return it."""
+    if run["unit"] != "credits":
         return 0
-    amount = start_price(account, run["gpu_type"], run["planned_minutes"])
-    post(tx, account, f"training_{run['gpu_type']}", -amount, at_s=run["created_at"], run_id=run["id"])
+    amount = int(run["minute_price"] * run["planned_minutes"])
+    post(tx, account, CHARGE_PREFIX + run["gpu_type"], -amount, at_s=run["created_at"], run_id=run["id"])
     return amount
 
 
 def settle_end(tx: Connection, account: Account, run: Row, minutes: int, *, at_s: float) -> dict[str, int]:
-    """Bill an ended run for the minutes it is to pay and return its money columns.
+    """Bill an ended run for the minutes it is to pay, at the price it began with, and return its money columns.
 
     Pre-charged runs get the rest back, whatever the minutes; runs billed on success are charged now.
     """
     gpu_type = run["gpu_type"]
-    due = minute_price(account.settings, gpu_type) * minutes
+    due = int(run["minute_price"] * minutes)
     if run["charged"]:
         back = max(0, run["charged"] - due)
         if back:
-            post(tx, account, f"training_refund_{gpu_type}", back, at_s=at_s, run_id=run["id"])
+            post(tx, account, REFUND_PREFIX + gpu_type, back, at_s=at_s, run_id=run["id"])
         return {"refunded": back}
-    if due and account.settings.billing == "micro_usd":
-        post(tx, account, f"training_{gpu_type}", -due, at_s=at_s, run_id=run["id"])
+    if due and run["unit"] == "micro_usd":
+        post(tx, account, CHARGE_PREFIX + gpu_type, -due, at_s=at_s, run_id=run["id"])
         return {"charged": due}
     return {}
 
@@ -102,7 +104,7 @@ def bill(tx: Connection, account: Account) -> dict[str, Any]:
         "unit": account.settings.billing,
         "started_runs": len(rows),
         "active_runs": sum(row["completed_at"] is None for row in rows),
-        "paid_runs": sum(row["charged"] > 0 for row in rows),
+        "paid_runs": sum(row["charged"] > row["refunded"] for row in rows),
         "charged": charged,
         "refunded": refunded,
         "net": charged - refunded,
@@ -113,7 +115,31 @@ def bill(tx: Connection, account: Account) -> dict[str, Any]:
 
 def period_spend(tx: Connection, account: Account, now_s: float) -> int:
     """Return the net spend of the last thirty days in the account's unit."""
-    query = select(func.coalesce(func.sum(ledger.c.amount), 0)).where(
-        ledger.c.account_id == account.id, ledger.c.created_at > now_s - _PERIOD_S, ledger.c.operation.like("training%")
-    )
+    query = select(func.coalesce(func.sum(ledger.c.amount), 0)).where(*_of_trainings(account, now_s - _PERIOD_S))
     return -int(tx.execute(query).scalar_one())
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What one operation cost: charges less refunds, and how many charges there were."""
+
+    operation: str
+    amount: int
+    charges: int
+
+
+def spend_by_operation(tx: Connection, account: Account, since_s: float) -> list[Spend]:
+    """Return the net spend by operation, the largest first; a refund counts against the operation it refunds."""
+    query = select(ledger.c.operation, ledger.c.amount).where(*_of_trainings(account, since_s))
+    amounts, charges = Counter[str](), Counter[str]()
+    for slug, amount in tx.execute(query):
+        operation = str(slug).replace(REFUND_PREFIX, CHARGE_PREFIX)
+        amounts[operation] -= amount
+        charges[operation] += amount < 0
+    return [Spend(operation, amount, charges[operation]) for operation, amount in amounts.most_common()]
+
+
+def _of_trainings(account: Account, since_s: float) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of ledger entries that are spending: a balance that was set or topped up is none."""
+    mine = (ledger.c.account_id == account.id, ledger.c.created_at > since_s)
+    return (*mine, ledger.c.operation.like(f"{CHARGE_PREFIX}%"))

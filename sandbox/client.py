@@ -1,6 +1,5 @@
 """A handle on one account of a running sandbox: its key, and the control API in words."""
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,8 +7,7 @@ from typing import Any
 
 import httpx
 
-# Loopback speaks plain HTTP; loading the system's certificates for each call would take longer than the call.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+from sandbox.launch import NO_TLS
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class SandboxAccount:
             headers=headers,
             timeout=60,
             trust_env=False,
-            verify=_NO_TLS,
+            verify=NO_TLS,
             **options,
         )
         if answer.is_error:
@@ -88,7 +86,7 @@ class SandboxAccount:
         """Yield an HTTP client of the emulated API with the account's key."""
         base = f"{self.url}/api/v1/developer"
         with httpx.Client(
-            base_url=base, headers={"X-API-Key": self.api_key}, trust_env=False, verify=_NO_TLS, **options
+            base_url=base, headers={"X-API-Key": self.api_key}, trust_env=False, verify=NO_TLS, **options
         ) as client:
             yield client
 
@@ -100,7 +98,7 @@ def new_account(url: str, *, balance: int | None = None, api_key: str | None = N
         RuntimeError: The sandbox refused; the message holds its answer.
     """
     body = {"settings": settings, "balance": balance, "api_key": api_key}
-    answer = httpx.post(f"{url}/_sandbox/accounts", json=body, timeout=30, trust_env=False, verify=_NO_TLS)
+    answer = httpx.post(f"{url}/_sandbox/accounts", json=body, timeout=30, trust_env=False, verify=NO_TLS)
     if answer.is_error:
         raise RuntimeError(f"the sandbox refused the account ({answer.status_code}): {answer.text}")
     return SandboxAccount(url, answer.json()["api_key"])

@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 
 from sandbox import billing
-from sandbox.accounts import Account, change_settings, create_account, find_by_key, reset_account
+from sandbox.accounts import (
+    Account,
+    AccountConflictError,
+    change_settings,
+    create_account,
+    find_by_key,
+    reset_account,
+)
 from sandbox.catalog import add_dataset
 from sandbox.core import Sandbox, put_bytes
 from sandbox.datasets import DataError, read_folder
@@ -36,19 +43,27 @@ def _sandbox(request: Request) -> Sandbox:
     return sandbox
 
 
-def _account(request: Request) -> Account:
+def _found(request: Request) -> Account:
     sandbox, key = _sandbox(request), request.headers.get("x-api-key", "")
     with sandbox.store.read() as tx:
         account = find_by_key(tx, key)
     if account is None:
         raise HTTPException(404, "no account has this key: send an account's key as X-API-Key")
-    settle_scripted(sandbox, account)
+    return account
+
+
+def _account(request: Request) -> Account:
+    account = _found(request)
+    settle_scripted(_sandbox(request), account)
     return account
 
 
 router = APIRouter(prefix="/_sandbox", dependencies=[Depends(_local_only)])
 Home = Annotated[Sandbox, Depends(_sandbox)]
 Mine = Annotated[Account, Depends(_account)]
+"""The caller's account, its scripted runs brought up to date."""
+AsItIs = Annotated[Account, Depends(_found)]
+"""The caller's account untouched: what puts a run right must not have to bring it up to date first."""
 
 
 class _Body(BaseModel):
@@ -97,7 +112,10 @@ def health(sandbox: Home) -> dict[str, Any]:
 @router.post("/accounts", status_code=201)
 def new_account(sandbox: Home, body: NewAccount) -> dict[str, Any]:
     """Add an account and answer its key."""
-    account = create_account(sandbox, body.settings, balance=body.balance, api_key=body.api_key)
+    try:
+        account = create_account(sandbox, body.settings, balance=body.balance, api_key=body.api_key)
+    except AccountConflictError as error:
+        raise HTTPException(409, str(error)) from error
     return {"api_key": account.api_key, "id": account.id, "organization_id": account.organization_id}
 
 
@@ -108,18 +126,20 @@ def get_account(account: Mine) -> dict[str, Any]:
 
 
 @router.patch("/account")
-def patch_account(sandbox: Home, account: Mine, changes: dict[str, Any]) -> dict[str, Any]:
+def patch_account(sandbox: Home, account: AsItIs, changes: dict[str, Any]) -> dict[str, Any]:
     """Change some settings of an account."""
     try:
         with sandbox.store.write() as tx:
             changed = change_settings(tx, account, changes)
     except ValidationError as error:
         raise HTTPException(422, json.loads(error.json(include_url=False, include_context=False))) from error
+    except AccountConflictError as error:
+        raise HTTPException(409, str(error)) from error
     return {"id": changed.id, "settings": changed.settings.model_dump(mode="json")}
 
 
 @router.post("/reset", status_code=204)
-def reset(sandbox: Home, account: Mine) -> None:
+def reset(sandbox: Home, account: AsItIs) -> None:
     """Forget everything an account did; key and settings stay."""
     reset_account(sandbox, account)
     for suffix in (".onnx", ".json"):
@@ -167,7 +187,7 @@ def advance_run(sandbox: Home, account: Mine, ref: str, body: Ticks | None = Non
 
 @router.put("/model")
 async def put_model(
-    request: Request, account: Mine, classes: str = "", architecture: str = "", side: int = 0
+    request: Request, account: AsItIs, classes: str = "", architecture: str = "", side: int = 0
 ) -> dict[str, Any]:
     """Keep a file as the weights of this account's scripted runs; classes are separated by commas."""
     content = await request.body()

@@ -39,14 +39,31 @@ class Sandbox:
         """Folder of the objects that signed URLs lead to."""
         return self.home / "objects"
 
+    @property
+    def jobs(self) -> Path:
+        """Folder of the job folders of real trainings."""
+        return self.home / "jobs"
+
+    def images_path(self, dataset_id: str) -> Path:
+        """Return the file that keeps a dataset's images and labels."""
+        return self.home / "datasets" / f"{dataset_id}.zip"
+
     def object_path(self, account_id: str, kind: str, owner_id: str, name: str) -> Path:
         """Return where a stored object's bytes are, or would be."""
-        return self.objects / account_id / kind / owner_id / name
+        return self.object_folder(account_id, kind, owner_id) / name
+
+    def object_folder(self, account_id: str, kind: str, owner_id: str) -> Path:
+        """Return the folder of the stored objects of one dataset, export or model version."""
+        return self.objects / account_id / kind / owner_id
 
 
 def open_sandbox(home: Path, clock: Clock | None = None) -> Sandbox:
-    """Open (or create) the sandbox kept in a folder."""
-    home.mkdir(parents=True, exist_ok=True)
+    """Open (or create) the sandbox kept in a folder.
+
+    Raises:
+        OtherSchemaError: The folder was written by another version of the sandbox.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = Store(home / DATABASE)
     with store.write() as tx:
         signing_key = _secret(tx, "storage")

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, update
 from sandbox import runs
 from sandbox.accounts import Account
 from sandbox.core import Sandbox
+from sandbox.modelconfig import ModelFacts, model_config
 from sandbox.modelstore import MODEL_TYPES, Trained
 from sandbox.script import Position, epoch_of, first_running, locate, noisy_eta_s
 from sandbox.settings import Script
@@ -85,10 +86,10 @@ def _settle(sandbox: Sandbox, tx: Connection, account: Account, run: Row) -> Non
     at_s = _instant(run, script, position.entered_at, now_s)
     started = first_running(script)
     if started is not None and started <= position.entered_at:
-        run = runs.begin(sandbox, tx, account, run, at_s=_instant(run, script, started, now_s))
+        run = runs.begin(tx, account, run, at_s=_instant(run, script, started, now_s))
         refusal = _unusable_export(tx, run)
         if refusal is not None:
-            runs.fail(sandbox, tx, account, run, refusal, at_s=at_s)
+            runs.fail(tx, account, run, refusal, at_s=at_s)
             return
     if not position.is_terminal:
         runs.observe(tx, run, **_view(script, position, run))
@@ -101,9 +102,23 @@ def _end(sandbox: Sandbox, tx: Connection, account: Account, run: Row, position:
     if position.step.status == "cancelled":
         runs.cancel(tx, account, run, at_s=at_s)
     elif position.step.status == "failed":
-        runs.fail(sandbox, tx, account, run, position.step.error_message or script.fail_message, at_s=at_s)
+        runs.fail(tx, account, run, position.step.error_message or script.fail_message, at_s=at_s)
     else:
-        runs.complete(sandbox, tx, account, run, _weights(sandbox, tx, account, run, script), at_s)
+        _deliver(sandbox, tx, account, run, at_s)
+
+
+def _deliver(sandbox: Sandbox, tx: Connection, account: Account, run: Row, at_s: float) -> None:
+    """Complete a run with its weights; when there are none to serve, fail it: every later call of the account goes on.
+
+    The weights are whatever somebody uploaded, or did not: no error of theirs may reach a request.
+    """
+    try:
+        trained = _weights(sandbox, tx, account, run, _script(run))
+    except Exception as error:  # see above
+        reason = f"{type(error).__name__}: {error}"
+        runs.fail(tx, account, run, f"the scripted weights cannot be served ({reason})", at_s=at_s)
+        return
+    runs.complete(sandbox, tx, account, run, trained, at_s)
 
 
 def _unusable_export(tx: Connection, run: Row) -> str | None:
@@ -129,11 +144,13 @@ def _view(script: Script, position: Position, run: Row) -> dict[str, Any]:
 
 
 def _weights(sandbox: Sandbox, tx: Connection, account: Account, run: Row, script: Script) -> Trained:
-    export = first(tx, select(exports.c.classes).where(exports.c.id == run["export_id"]))
-    classes = tuple((export or {}).get("classes") or ("object",))
+    export = first(tx, select(exports.c.name, exports.c.classes).where(exports.c.id == run["export_id"])) or {}
+    classes = tuple(export.get("classes") or ("object",))
     pipeline, side = run["pipeline_type"], SIDE
     about: dict[str, Any] = {"architecture": ARCHITECTURES[pipeline]}
     uploaded = sandbox.home / UPLOADS / f"{account.id}.onnx"
+    if script.model == "uploaded" and not uploaded.exists():
+        raise FileNotFoundError("no model was uploaded: put one in with PUT /_sandbox/model")
     if script.model == "uploaded" or (script.model == "auto" and uploaded.exists()):
         content = uploaded.read_bytes()
         about |= json.loads(uploaded.with_suffix(".json").read_text(encoding="utf-8"))
@@ -141,16 +158,15 @@ def _weights(sandbox: Sandbox, tx: Connection, account: Account, run: Row, scrip
         side = about.get("side") or SIDE
     else:
         content = tiny_model(pipeline, classes, seed=zlib.crc32(run["id"].encode()))
-    head = {
-        "schema_version": 1,
-        "pipeline": pipeline,
-        "model_type": MODEL_TYPES[pipeline],
-        "architecture": about["architecture"],
-        "class_mapping": {"classes": list(classes)},
-        "input_shape": [side, side],
-        "name": run["name"],
-    }
-    training = {**run["config"], "image_height": side, "image_width": side}
-    config = {"_pictograph": head, "training": training}
+    facts = ModelFacts(
+        pipeline,
+        MODEL_TYPES[pipeline],
+        about["architecture"],
+        classes,
+        (side, side),
+        run["name"],
+        str(export.get("name") or ""),
+    )
+    config = model_config(facts, run["config"])
     minutes = run["planned_minutes"] if script.gpu_minutes is None else script.gpu_minutes
     return Trained(content, about["architecture"], classes, script.metrics, config, minutes)

@@ -6,9 +6,11 @@ tags and shapes of one image) and, with include_images, `images/<image name>`.
 
 import json
 import os
+import struct
 import tempfile
 import uuid
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold: no clock in 
 _PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c", "#008080")
 _MAX_DOCUMENT_BYTES = 64 << 20
 _MAX_IMAGE_BYTES = 256 << 20
+# What the ZIP module lets through of a damaged file, an encrypted entry (RuntimeError) among them.
+_UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def write_export(
         "dataset": dataset,
         "export": export,
         "format": "pictograph",
-        "classes": _classes(ordered),
+        "classes": class_kinds(ordered),
         "image_count": len(ordered),
         "annotation_count": annotation_count,
     }
@@ -80,7 +84,7 @@ def read_export(path: Path) -> list[LabelledImage]:
                 raise DataError(f"export {path.name!r} has no dataset.json: create the export again")
             documents = sorted(name for name in names if name.startswith("annotations/") and name.endswith(".json"))
             return [_read_image(archive, name, names) for name in documents]
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"export {path.name!r} cannot be read ({error}): create the export again") from error
 
 
@@ -94,7 +98,8 @@ def _check_names(images: Sequence[LabelledImage]) -> None:
         seen.add(image.name)
 
 
-def _classes(images: Sequence[LabelledImage]) -> list[dict[str, str]]:
+def class_kinds(images: Sequence[LabelledImage]) -> list[dict[str, str]]:
+    """Return the classes of images as a vendor lists them: name, type (bbox, polygon or tag) and color."""
     kinds: dict[str, str] = {}
     for image in images:
         for shape in image.shapes:

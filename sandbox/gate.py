@@ -14,15 +14,17 @@ from sqlalchemy import Connection, func, insert, select, update
 from starlette.responses import Response
 
 from sandbox.accounts import Account, find_account, find_by_key
+from sandbox.addressing import segments
 from sandbox.api.pictograph_errors import ApiError, error_response
 from sandbox.core import Sandbox
-from sandbox.faults import FaultRule, strike
+from sandbox.faults import Due, FaultRule, give_back, strike
 from sandbox.storage import PREFIX as STORAGE_PREFIX
 from sandbox.store import requests
+from sandbox.upkeep import trim_log
 from sandbox.wire import Answer, Message, Receive, Scope, Send, reset_connection, transport_of, wait_for_disconnect
 
 CONTROL_PREFIX = "/_sandbox"
-SLASH = "\ue000"  # stands for an encoded slash inside one path segment until the handler reads the name
+SELF_HEADER = "X-Train-Pipeline-Sandbox"  # says who answers, so that a rehearsal never passes for the real thing
 _MAX_LOGGED_CHARS = 100_000
 App = Callable[[Scope, Receive, Send], Any]
 
@@ -32,10 +34,15 @@ class Entry:
     """What is decided about a request before its handler runs."""
 
     account: Account | None
-    rule: FaultRule | None
+    due: Due | None
     refusal: ApiError | None
     headers: dict[str, str]
     seq: int
+
+    @property
+    def rule(self) -> FaultRule | None:
+        """The fault that is due."""
+        return self.due.rule if self.due else None
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,10 @@ class Gate:
         entry = await run_sync(self._enter, scope, request_id, body)
         scope["state"] |= {"account": entry.account, "request_id": request_id, "body": body}
 
-        async def note(status: int) -> None:
-            await run_sync(self._note_status, entry.seq, status)
+        async def note(status: int, is_spared: bool) -> None:
+            await run_sync(self._note_status, entry, status, is_spared)
 
-        answer = Answer(scope, send, {"X-Request-Id": request_id, **entry.headers}, entry.rule, note)
+        answer = Answer(scope, send, {"X-Request-Id": request_id, SELF_HEADER: "1", **entry.headers}, entry.rule, note)
         try:
             await _respond(Exchange(self._app, scope, receive, body, answer), entry)
         finally:
@@ -97,10 +104,11 @@ class Gate:
         stored = scope["path"].startswith(STORAGE_PREFIX)
         with self._sandbox.store.write() as tx:
             account = self._account(tx, scope)
-            rule, refusal, limits = None, None, dict[str, str]()
-            if account is not None:
-                rule = strike(tx, account, scope["method"], unquote(scope["raw_path"].decode("ascii")))
-                refusal, limits = (None, limits) if stored else self._rate_limit(tx, account)
+            due, refusal, limits = None, None, dict[str, str]()
+            if account is not None and not stored:
+                refusal, limits = self._rate_limit(tx, account)
+            if account is not None and refusal is None:
+                due = strike(tx, account, scope["method"], unquote(scope["raw_path"].decode("ascii")))
             row = {
                 "account_id": account.id if account else None,
                 "request_id": request_id,
@@ -109,16 +117,22 @@ class Gate:
                 "query": redacted(scope["query_string"].decode("latin-1")),
                 "headers": _logged_headers(scope),
                 "body": body.decode("utf-8", "replace")[:_MAX_LOGGED_CHARS] if body else None,
-                "fault": rule.action if rule else None,
+                "fault": due.rule.action if due else None,
                 "counted": refusal is None and not stored,
                 "at": self._sandbox.clock.now_s(),
             }
-            seq = tx.execute(insert(requests).values(row)).inserted_primary_key
-        return Entry(account, None if refusal else rule, refusal, limits, int(seq[0]) if seq else 0)
+            key = tx.execute(insert(requests).values(row)).inserted_primary_key
+            seq = int(key[0]) if key else 0
+            trim_log(tx, seq)
+        return Entry(account, due, refusal, limits, seq)
 
-    def _note_status(self, seq: int, status: int) -> None:
+    def _note_status(self, entry: Entry, status: int, is_spared: bool) -> None:
+        values: dict[str, Any] = {"status": status}
         with self._sandbox.store.write() as tx:
-            tx.execute(update(requests).where(requests.c.seq == seq).values(status=status))
+            if is_spared and entry.due is not None:
+                give_back(tx, entry.due)
+                values["fault"] = None
+            tx.execute(update(requests).where(requests.c.seq == entry.seq).values(values))
 
     @staticmethod
     def _account(tx: Connection, scope: Scope) -> Account | None:
@@ -191,11 +205,6 @@ async def _replace(exchange: Exchange, rule: FaultRule, account: Account | None)
         await exchange.reply(fault_response(rule, account))
         return
     await wait_for_disconnect(exchange.receive)
-
-
-def segments(raw_path: bytes) -> str:
-    """Return the path for routing: an encoded slash stays inside its segment."""
-    return "/".join(unquote(part).replace("/", SLASH) for part in raw_path.decode("ascii").split("/"))
 
 
 def redacted(query: str) -> str:

@@ -17,8 +17,8 @@ import httpx
 HOME_VARIABLE = "TRAIN_PIPELINE_SANDBOX_HOME"
 ADDRESS_FILE = "server.json"
 LOG_FILE = "server.log"
-# Loopback speaks plain HTTP; loading the system's certificates for each look would take longer than the look.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# Loopback speaks plain HTTP; loading the system's certificates for each call would take longer than the call.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _ROOT = Path(__file__).resolve().parents[1]
 _START_S = 60.0
 _LOG_LINES = 15
@@ -59,7 +59,7 @@ def home_lock(home: Path, name: str, *, wait_s: float) -> HomeLock:
     Raises:
         SandboxStartError: Somebody else held it all the time.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = (home / name).open("a", encoding="utf-8")
     deadline_s = time.monotonic() + wait_s
     while True:
@@ -80,7 +80,7 @@ def find_running(home: Path) -> SandboxAddress | None:
     """Return the sandbox that serves a home, if one answers."""
     try:
         record = json.loads((home / ADDRESS_FILE).read_text(encoding="utf-8"))
-        health = httpx.get(f"{record['url']}/_sandbox/health", timeout=5, trust_env=False, verify=_NO_TLS).json()
+        health = httpx.get(f"{record['url']}/_sandbox/health", timeout=5, trust_env=False, verify=NO_TLS).json()
     except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None
     served = health.get("home") == str(home) if isinstance(health, dict) else False
@@ -107,7 +107,9 @@ def ensure_running(home: Path | None = None, *, idle_exit_s: float = 60) -> Sand
 def _start(folder: Path, idle_exit_s: float) -> SandboxAddress:
     command = [sys.executable, "-m", "sandbox", "serve", "--home", str(folder), "--exit-when-idle", str(idle_exit_s)]
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # A hosted account's key is no business of a process that lives on after this one.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGRAPH_")}
+    environment = {**inherited, "PYTHONPATH": os.pathsep.join(paths)}
     with (folder / LOG_FILE).open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

@@ -111,7 +111,7 @@ def current_version(tx: Connection, model: Row) -> Row | None:
 
 
 def delete_model(tx: Connection, account: Account, model: Row, *, at_s: float) -> None:
-    """Archive or remove a model, whichever the account's dialect does; its files are kept either way."""
+    """Archive or remove a model, whichever the account's dialect does; a later sweep takes the files."""
     how = account.settings.model_delete
     if how == "archive" or (how == "auto" and account.settings.dialect == "v1"):
         tx.execute(update(models).where(models.c.id == model["id"]).values(status="archived", updated_at=at_s))

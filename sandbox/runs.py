@@ -10,7 +10,7 @@ from sandbox.accounts import Account
 from sandbox.catalog import notify
 from sandbox.core import Sandbox, new_id
 from sandbox.modelstore import Trained
-from sandbox.prices import planned_minutes
+from sandbox.prices import minute_price, planned_minutes
 from sandbox.settings import TERMINAL
 from sandbox.store import Row, exports, first, runs
 
@@ -53,6 +53,8 @@ def create_run(sandbox: Sandbox, tx: Connection, account: Account, order: Order)
         "metrics": {},
         "version_of_model_id": order.version_of_model_id,
         "planned_minutes": planned_minutes(settings, order.epochs, order.gpu_type),
+        "unit": settings.billing,
+        "minute_price": minute_price(settings, order.gpu_type),
         "charged": 0,
         "refunded": 0,
         "created_at": sandbox.clock.now_s(),
@@ -93,7 +95,7 @@ def observe(tx: Connection, run: Row, **values: Any) -> None:
     tx.execute(update(runs).where(runs.c.id == run["id"], runs.c.completed_at.is_(None)).values(**values))
 
 
-def begin(sandbox: Sandbox, tx: Connection, account: Account, run: Row, *, at_s: float) -> Row:
+def begin(tx: Connection, account: Account, run: Row, *, at_s: float) -> Row:
     """Mark the moment a run starts to train; again is harmless."""
     if run["started_at"] is not None or run["completed_at"] is not None:
         return run
@@ -106,7 +108,7 @@ def complete(sandbox: Sandbox, tx: Connection, account: Account, run: Row, train
     run = reload(tx, run["id"])
     if run["completed_at"] is not None:
         return
-    run = begin(sandbox, tx, account, run, at_s=at_s)
+    run = begin(tx, account, run, at_s=at_s)
     export = first(tx, select(exports.c.name).where(exports.c.id == run["export_id"]))
     model_id = modelstore.publish(sandbox, tx, run, trained, export["name"] if export else "", at_s=at_s)
     money = billing.settle_end(tx, account, run, trained.gpu_minutes, at_s=at_s)
@@ -123,13 +125,13 @@ def complete(sandbox: Sandbox, tx: Connection, account: Account, run: Row, train
         completed_at=at_s,
         **money,
     )
-    notify(tx, account, "training_complete", run["name"], {"training_run_id": run["id"]}, at_s=at_s)
+    notify(tx, account.id, "training_complete", run["name"], {"training_run_id": run["id"]}, at_s=at_s)
 
 
-def fail(sandbox: Sandbox, tx: Connection, account: Account, run: Row, message: str, *, at_s: float) -> None:
+def fail(tx: Connection, account: Account, run: Row, message: str, *, at_s: float) -> None:
     """End a run without a model; it costs nothing."""
     if _end(tx, account, run, "failed", minutes=0, at_s=at_s, error_message=message):
-        notify(tx, account, "training_failed", run["name"], {"training_run_id": run["id"]}, at_s=at_s)
+        notify(tx, account.id, "training_failed", run["name"], {"training_run_id": run["id"]}, at_s=at_s)
 
 
 def cancel(tx: Connection, account: Account, run: Row, *, at_s: float) -> Row:

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,40 +19,21 @@ from sandbox.catalog import add_dataset
 from sandbox.client import SandboxAccount, new_account
 from sandbox.clock import Clock
 from sandbox.core import Sandbox, open_sandbox, put_bytes
-from sandbox.launch import (
-    ADDRESS_FILE,
-    LOG_FILE,
-    SandboxAddress,
-    SandboxStartError,
-    default_home,
-    ensure_running,
-    home_lock,
-)
+from sandbox.launch import ADDRESS_FILE, HomeLock, SandboxStartError, home_lock
 from sandbox.roadsigns import road_signs
 from sandbox.settings import AccountSettings
+from sandbox.upkeep import sweep
 from sandbox.wire import Protocol
 from sandbox.worker import Worker
-
-__all__ = [
-    "ADDRESS_FILE",
-    "LOG_FILE",
-    "SandboxAddress",
-    "SandboxServer",
-    "SandboxStartError",
-    "default_home",
-    "ensure_running",
-    "free_socket",
-    "seed_default_account",
-    "serve",
-]
 
 _HOST = "127.0.0.1"
 FIRST_PORT = 7717
 _PORT_TRIES = 200
+_START_S = 30
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers, calling back once it listens and on every turn."""
+    """uvicorn, calling back once it listens and on every turn; in the main thread it ends on SIGINT and SIGTERM."""
 
     def __init__(self, config: uvicorn.Config, on_started: Callable[[], None], should_end: Callable[[], bool]) -> None:
         super().__init__(config)
@@ -78,6 +60,7 @@ class SandboxServer:
     clock: Clock | None = None
     _thread: threading.Thread | None = field(default=None, init=False)
     _server: _Server | None = field(default=None, init=False)
+    _lock: HomeLock | None = field(default=None, init=False)
     url: str = field(default="", init=False)
 
     def start(self) -> Self:
@@ -85,27 +68,47 @@ class SandboxServer:
 
         Raises:
             SandboxStartError: Another server serves this home, or it did not come up within thirty seconds.
+            OtherSchemaError: The home was written by another version of the sandbox.
         """
-        self._lock = home_lock(self.home, "serving.lock", wait_s=0)
-        sandbox, listener = open_sandbox(self.home, self.clock), free_socket(0)
-        self.url = _url(listener)
-        ready = threading.Event()
-        self._server, worker = build(sandbox, ready.set, lambda _worker: False)
-        self._thread = threading.Thread(
-            target=_run, args=(self._server, worker, sandbox, listener), name="sandbox-server", daemon=True
-        )
-        self._thread.start()
-        if not ready.wait(30):
-            raise SandboxStartError(f"the sandbox in {str(self.home)!r} did not start within 30 s")
+        with ExitStack() as undo:
+            self._lock = home_lock(self.home, "serving.lock", wait_s=0)
+            undo.callback(self._lock.release)
+            sandbox = open_sandbox(self.home, self.clock)
+            undo.callback(sandbox.store.close)
+            listener = free_socket(0)
+            undo.callback(listener.close)
+            self.url = _url(listener)
+            undo.callback(self._end)
+            self._begin(sandbox, listener)
+            undo.pop_all()
         return self
 
-    def stop(self) -> None:
-        """End the server and wait for it."""
+    def _begin(self, sandbox: Sandbox, listener: socket.socket) -> None:
+        settled = threading.Event()
+        server, worker = build(sandbox, settled.set, lambda _worker: False)
+
+        def run() -> None:
+            try:
+                _run(server, worker, sandbox, listener)
+            finally:
+                settled.set()
+
+        self._server, self._thread = server, threading.Thread(target=run, name="sandbox-server", daemon=True)
+        self._thread.start()
+        if not settled.wait(_START_S) or not self._thread.is_alive():
+            raise SandboxStartError(f"the sandbox in {str(self.home)!r} did not start within {_START_S} s")
+
+    def _end(self) -> None:
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._server.force_exit = True
             self._thread.join()
-        self._lock.release()
+
+    def stop(self) -> None:
+        """End the server and wait for it."""
+        self._end()
+        if self._lock is not None:
+            self._lock.release()
 
     def new_account(self, *, balance: int | None = None, api_key: str | None = None, **settings: Any) -> SandboxAccount:
         """Add an account with these settings."""
@@ -125,7 +128,8 @@ class SandboxServer:
 def build(
     sandbox: Sandbox, on_started: Callable[[], None], should_end: Callable[[Worker], bool]
 ) -> tuple[_Server, Worker]:
-    """Put server and worker together; neither runs yet."""
+    """Tidy the home and put server and worker together; neither runs yet."""
+    sweep(sandbox)
     worker = Worker(sandbox)
     config = uvicorn.Config(
         create_app(sandbox, worker.touch),
@@ -156,25 +160,27 @@ def serve(home: Path, *, port: int = 0, exit_when_idle_s: float | None = None, s
 
     Raises:
         SandboxStartError: Another server serves this home, or the port is taken.
+        OtherSchemaError: The home was written by another version of the sandbox.
     """
-    lock = home_lock(home, "serving.lock", wait_s=0)
-    sandbox, listener = open_sandbox(home), _usual_socket(home, port)
-    url, api_key = _url(listener), seed_default_account(sandbox)
+    with ExitStack() as undo:
+        undo.callback(home_lock(home, "serving.lock", wait_s=0).release)
+        sandbox = open_sandbox(home)
+        undo.callback(sandbox.store.close)
+        listener = _usual_socket(home, port)
+        undo.callback(listener.close)
+        url, api_key = _url(listener), seed_default_account(sandbox)
 
-    def started() -> None:
-        record = {"url": url, "api_key": api_key, "started_at": time.time()}
-        put_bytes(home / ADDRESS_FILE, json.dumps(record).encode(), private=True)
-        say(f"sandbox at {url}, its key is in {home / ADDRESS_FILE}")
+        def started() -> None:
+            record = {"url": url, "api_key": api_key, "started_at": time.time()}
+            put_bytes(home / ADDRESS_FILE, json.dumps(record).encode(), private=True)
+            say(f"sandbox at {url}, its key is in {home / ADDRESS_FILE}")
 
-    def should_end(worker: Worker) -> bool:
-        return exit_when_idle_s is not None and worker.idle_s() >= exit_when_idle_s
+        def should_end(worker: Worker) -> bool:
+            return exit_when_idle_s is not None and worker.idle_s() >= exit_when_idle_s
 
-    server, worker = build(sandbox, started, should_end)
-    try:
+        server, worker = build(sandbox, started, should_end)
+        undo.callback((home / ADDRESS_FILE).unlink, missing_ok=True)
         _run(server, worker, sandbox, listener)
-    finally:
-        (home / ADDRESS_FILE).unlink(missing_ok=True)
-        lock.release()
 
 
 def seed_default_account(sandbox: Sandbox) -> str:

@@ -7,12 +7,23 @@ from pydantic import BaseModel, ConfigDict, Field
 Dialect = Literal["v1", "v2", "both"]
 Role = Literal["viewer", "member", "admin", "owner"]
 
+Pipeline = Literal[
+    "yolox", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation", "detectron2", "rfdetr_keypoint"
+]
+
 ROLES: tuple[Role, ...] = ("viewer", "member", "admin", "owner")
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
+KEPT_REQUESTS = 100_000  # of the request log, the largest rate limit a vendor's plan has
 DEFAULT_BALANCE = {"credits": 100_000, "micro_usd": 1_000_000_000}
 
-_SHARED_PIPELINES = ("yolox", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation")
-PIPELINES: dict[Dialect, tuple[str, ...]] = {
+_SHARED_PIPELINES: tuple[Pipeline, ...] = (
+    "yolox",
+    "sm_pytorch",
+    "classification",
+    "rfdetr_detection",
+    "rfdetr_segmentation",
+)
+PIPELINES: dict[Dialect, tuple[Pipeline, ...]] = {
     "v1": (*_SHARED_PIPELINES, "detectron2"),
     "v2": (*_SHARED_PIPELINES, "rfdetr_keypoint"),
     "both": _SHARED_PIPELINES,
@@ -78,22 +89,22 @@ class Script(Setting):
 
 
 class AccountSettings(Setting):
-    """Everything that can be chosen for an account; each field can be changed later."""
+    """Everything that can be chosen for an account; all but `billing` of a used account can be changed later."""
 
     dialect: Dialect = "both"
     """Paths, envelopes and error bodies: the old ones, today's, or the union both published clients read."""
     role: Role = "owner"
     """Role of the account's API key."""
     billing: Literal["credits", "micro_usd"] = "micro_usd"
-    """Charged at create and refunded (credits), or charged once on success (micro_usd)."""
+    """Charged at create and refunded (credits), or charged once on success (micro_usd); fixed by the first entry."""
     engine: Literal["real", "scripted"] = "real"
     """Whether runs train on this machine or follow the script."""
     script: Script = Script()
     """The script of runs created from now on."""
-    pipelines: tuple[str, ...] | None = None
+    pipelines: tuple[Pipeline, ...] | None = None
     """Pipelines accepted; the dialect's own list when absent."""
     prices_per_minute: dict[str, int] | None = None
-    """Price of a GPU minute by tier, in the account's unit; the built-in table when absent."""
+    """Price of a GPU minute by tier in the account's unit, for runs created from now on; built in when absent."""
     estimate_slugs: Literal["both", "per_minute", "plain"] = "both"
     """Which spelling of the training operation an estimate accepts."""
     budget_micro_usd: int = Field(default=0, ge=0)
@@ -104,7 +115,7 @@ class AccountSettings(Setting):
     """Smallest trainable export; 5 in dialect v1 and none otherwise when absent."""
     seconds_per_epoch: float = Field(default=30.0, gt=0)
     """GPU time of one epoch on an a10g, from which planned minutes follow."""
-    rate_limit: int = Field(default=20_000, ge=1)
+    rate_limit: int = Field(default=20_000, ge=1, le=KEPT_REQUESTS)
     """Requests allowed in a window."""
     rate_window_s: float = Field(default=3600.0, gt=0)
     """Length of the rate limit's sliding window."""
@@ -128,7 +139,7 @@ class AccountSettings(Setting):
     """When set, exports fail with this message."""
 
     @property
-    def accepted_pipelines(self) -> tuple[str, ...]:
+    def accepted_pipelines(self) -> tuple[Pipeline, ...]:
         """Pipelines a create accepts."""
         return PIPELINES[self.dialect] if self.pipelines is None else self.pipelines
 

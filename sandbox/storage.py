@@ -68,7 +68,9 @@ def read_object(request: Request, account_id: str, key: str) -> Response:
 def _refusal(request: Request, key: str, now_s: float) -> Response | None:
     expires, given = (request.query_params.get(name, "") for name in ("X-Sandbox-Expires", "X-Sandbox-Signature"))
     path = request.scope["raw_path"].decode("ascii")
-    if not expires.isdigit() or not hmac.compare_digest(_signature(key, path, int(expires)), given):
+    is_number = expires.isascii() and expires.isdigit()  # isdigit alone lets through what int() refuses
+    # As bytes: compare_digest takes no other text than ASCII.
+    if not is_number or not hmac.compare_digest(_signature(key, path, int(expires)).encode(), given.encode()):
         return _xml(403, "SignatureDoesNotMatch", "Access denied.")
     if int(expires) <= now_s:
         return _xml(403, "ExpiredToken", "The provided token has expired.")

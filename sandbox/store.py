@@ -1,6 +1,7 @@
 """Everything the sandbox remembers: one SQLite file, short transactions, nothing kept only in memory."""
 
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+from sqlalchemy.exc import DatabaseError
 
 Row = Mapping[str, Any]
 _WRITE = "sandbox_write"
@@ -112,7 +114,6 @@ runs = Table(
     Column("engine", String, nullable=False),
     Column("script", JSON),
     Column("ticks", Integer, nullable=False, default=0),
-    Column("pid", Integer),
     Column("status", String, nullable=False),
     Column("progress", Integer, nullable=False, default=0),
     Column("current_epoch", Integer, nullable=False, default=0),
@@ -126,6 +127,8 @@ runs = Table(
     Column("version_of_model_id", String),
     Column("model_id", String),
     Column("planned_minutes", Integer, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("minute_price", Integer, nullable=False),
     Column("charged", Integer, nullable=False, default=0),
     Column("refunded", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
@@ -225,11 +228,20 @@ requests = Table(
 ACCOUNT_TABLES = (requests, faults, replies, notifications, models, runs, exports, datasets, ledger)
 
 
+class OtherSchemaError(RuntimeError):
+    """A home was written by another version of the sandbox: its tables are not these."""
+
+
 class Store:
-    """Open the database file and hand out short transactions."""
+    """Open the database file, its owner's alone, and hand out short transactions.
+
+    Raises:
+        OtherSchemaError: The file has other tables than this version of the sandbox.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # it holds keys; its journal files get the same mode
         self._engine = create_engine(
             f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False}, pool_size=10, max_overflow=60
         )
@@ -238,8 +250,12 @@ class Store:
         self._writer = self._engine.execution_options(**{_WRITE: True})
         # SQLite allows one writer; queueing here is fair, its own busy wait is not.
         self._turn = threading.Lock()
-        with self.write() as tx:
-            metadata.create_all(tx)
+        try:
+            with self.write() as tx:
+                _prepare(tx, path)
+        except (OtherSchemaError, DatabaseError):
+            self.close()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -256,6 +272,26 @@ class Store:
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
+
+
+def _prepare(tx: Connection, path: Path) -> None:
+    """Make the tables of a new file; a file of another version is left as it is."""
+    wanted = _schema_number()
+    found = tx.exec_driver_sql("PRAGMA user_version").scalar_one()
+    is_new = tx.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one() == 0
+    if not is_new and found != wanted:
+        raise OtherSchemaError(
+            f"the sandbox home {str(path.parent)!r} was written by another version of the sandbox: "
+            "remove that folder, or choose another --home"
+        )
+    metadata.create_all(tx)
+    tx.exec_driver_sql(f"PRAGMA user_version = {wanted}")
+
+
+def _schema_number() -> int:
+    """Return a number that changes with any table or column, so that nobody has to remember to count it up."""
+    columns = [f"{table.name}.{column.name}:{column.type!s}" for table in metadata.sorted_tables for column in table.c]
+    return zlib.crc32("\n".join(sorted(columns)).encode()) & 0x7FFF_FFFF
 
 
 def first(tx: Connection, query: Select[Any]) -> Row | None:

@@ -1,15 +1,13 @@
 """The real engine: gives training runs to child processes, one after the other, and follows them."""
 
-import json
-import os
-import shutil
-import signal
+import logging
 import subprocess
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, select, update
 
 from sandbox import runs
 from sandbox.accounts import Account, find_account
@@ -17,31 +15,60 @@ from sandbox.catalog import export_path
 from sandbox.core import Sandbox
 from sandbox.datasets import DataError
 from sandbox.exportzip import read_export
+from sandbox.jobfolder import JobFolder
 from sandbox.modelstore import Trained
 from sandbox.prices import used_minutes
 from sandbox.store import Row, every, exports, first
 from sandbox.store import runs as run_table
 from sandbox.training import jobs
 
+logger = logging.getLogger(__name__)
+
+SERVICE_CAP_S = 7200.0  # of training time: the vendor's service ends a run there
+_THREADS = 1
 _SEED = 0
 _MAX_STARTS = 3
-_LOG_TAIL_CHARS = 400
+_STOP_S = 0.7
 
 
 @dataclass
 class _Child:
     process: subprocess.Popen[bytes]
-    folder: Path
-    lines_seen: int = 0
+    folder: JobFolder
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    seen_at_s: float = field(default_factory=time.monotonic)
+    _seen: tuple[int, int] = (0, 0)
+
+    def has_news(self) -> bool:
+        """Read the epochs again, if there is something to read, and return whether there are others than before."""
+        now = self.folder.progress_mark()
+        if now == self._seen:
+            return False
+        self._seen, known = now, len(self.epochs)
+        self.epochs, self.seen_at_s = self.folder.epochs(), time.monotonic()
+        return len(self.epochs) != known
+
+    def trained_s(self) -> float:
+        """Return the training time so far, the epoch that goes on included."""
+        return _trained_s(self.epochs) + time.monotonic() - self.seen_at_s
+
+    def stop(self) -> None:
+        """End the process, in order if it can."""
+        if self.folder.path.is_dir():
+            jobs.cancel(self.folder.path)
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 @dataclass
 class Trainer:
-    """Keeps at most so many trainings going; all it must not forget is in the store and the job folders."""
+    """Keeps one training going; all it must not forget is in the store and the job folders."""
 
     sandbox: Sandbox
-    slots: int = 1
-    threads: int = field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
     _children: dict[str, _Child] = field(default_factory=dict)
     _starts: dict[str, int] = field(default_factory=dict)
 
@@ -51,59 +78,73 @@ class Trainer:
         return bool(self._children)
 
     def tick(self) -> None:
-        """Follow the children, collect the ended ones, start what waits."""
+        """Follow the child, collect what ended, start what waits; what is wrong with one run stays with that run."""
         with self.sandbox.store.read() as tx:
             open_runs = every(tx, _open_real_runs())
-        alive = {run["id"] for run in open_runs}
-        for run_id in [run_id for run_id in self._children if run_id not in alive]:
-            child = self._children.pop(run_id)
-            self._stop(child)
-            shutil.rmtree(child.folder, ignore_errors=True)
-        for run in open_runs:
-            if run["id"] in self._children:
-                self._follow(run)
-        for run in open_runs:
-            if run["id"] not in self._children:
-                self._admit(run)
+        self._forget_all_but({run["id"] for run in open_runs})
+        for run in sorted(open_runs, key=lambda run: run["id"] not in self._children):
+            try:
+                self._move(run)
+            except Exception as error:  # whatever it is: the runs behind this one must go on
+                logger.exception("run %s cannot be trained", run["id"])
+                with suppress(Exception):  # then it is tried again, behind the others
+                    self._give_up(run, f"the sandbox could not train this run: {type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """End every child; their runs go on from the last checkpoint when a server serves this home again."""
         for run_id in list(self._children):
-            self._stop(self._children.pop(run_id))
+            self._children.pop(run_id).stop()
 
-    def _admit(self, run: Row) -> None:
-        if len(self._children) < self.slots:
+    def _forget_all_but(self, alive: set[str]) -> None:
+        """End the children of runs that ended or are gone, and remove the folders such runs left behind."""
+        for run_id in [run_id for run_id in self._children if run_id not in alive]:
+            self._children.pop(run_id).stop()
+        if self.sandbox.jobs.is_dir():
+            for path in self.sandbox.jobs.iterdir():
+                if path.name not in alive:
+                    JobFolder(path).remove()
+        self._starts = {run_id: count for run_id, count in self._starts.items() if run_id in alive}
+
+    def _move(self, run: Row) -> None:
+        if run["id"] in self._children:
+            self._follow(run)
+        elif not self._children:
             self._start(run)
         elif run["status"] == "pending":
             self._observe(run, status="queued")
 
+    def _folder(self, run: Row) -> JobFolder:
+        return JobFolder(self.sandbox.jobs / run["id"])
+
     def _start(self, run: Row) -> None:
-        folder = self.sandbox.home / "jobs" / run["id"]
-        _end_stray(run["pid"], folder)
+        folder = self._folder(run)
+        if folder.is_taken:
+            return
+        result = folder.result()
+        if result is not None:  # the child ended after its server did, or just before
+            self._collect(run, folder, result)
+            return
         with self.sandbox.store.read() as tx:
             export = first(tx, select(exports).where(exports.c.id == run["export_id"]))
-        path = None if export is None else export_path(self.sandbox, export)
-        refusal = self._refusal(run, path)
-        if refusal is not None or path is None:
-            self._fail(run, refusal or "the export was deleted before the training started")
+        refusal = self._refusal(run, folder, export)
+        if refusal is not None:
+            self._give_up(run, refusal)
             return
         self._starts[run["id"]] = self._starts.get(run["id"], 0) + 1
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in ("cancel", "result.json"):
-            (folder / leftover).unlink(missing_ok=True)
-        order = {"pipeline_type": run["pipeline_type"], "seed": _SEED, "threads": self.threads}
-        order |= {"export": str(path), "config": run["config"]}
-        (folder / "job.json").write_text(json.dumps(order), encoding="utf-8")
-        self._children[run["id"]] = _Child(jobs.start(folder), folder)
-        self._observe(run, status="queued", pid=self._children[run["id"]].process.pid)
+        job = {"pipeline_type": run["pipeline_type"], "seed": _SEED, "threads": _THREADS, "config": run["config"]}
+        folder.order({**job, "name": run["name"], "export_name": export["name"] if export else ""})
+        self._children[run["id"]] = _Child(jobs.start(folder.path), folder)
+        if run["started_at"] is None:
+            self._observe(run, status="queued")
 
-    def _refusal(self, run: Row, path: Path | None) -> str | None:
+    def _refusal(self, run: Row, folder: JobFolder, export: Row | None) -> str | None:
         if self._starts.get(run["id"], 0) >= _MAX_STARTS:
-            return "the training process ended without a result again and again" + _log_tail(self.sandbox, run)
-        if path is None or not path.is_file():
+            return "the training process ended without a result again and again" + folder.log_tail()
+        source = folder.export if export is None else export_path(self.sandbox, export)
+        if not folder.keep_export(source):
             return "the export was deleted before the training started"
         try:
-            images = read_export(path)
+            images = read_export(folder.export)
         except DataError as error:
             return str(error)
         if not images:
@@ -116,62 +157,52 @@ class Trainer:
         child = self._children[run["id"]]
         ended = child.process.poll() is not None
         self._show_progress(run, child)
-        if not ended:
-            return
-        del self._children[run["id"]]
-        result = _read_json(child.folder / "result.json")
-        if result is None:
-            return  # it died without a word: the next tick starts it again from its checkpoint
-        if result["status"] == "completed":
-            self._complete(run, child.folder, result)
-        elif result["status"] == "failed":
-            self._fail(run, result.get("error_message") or "training failed")
-        shutil.rmtree(child.folder, ignore_errors=True)
+        if ended:
+            del self._children[run["id"]]
+            result = child.folder.result()
+            if result is not None:  # otherwise it died without a word: the next tick starts it from its checkpoint
+                self._collect(run, child.folder, result)
+        elif child.trained_s() >= SERVICE_CAP_S:
+            self._give_up(run, f"the training took longer than the {SERVICE_CAP_S:.0f} s a run may take: ask for less")
 
     def _show_progress(self, run: Row, child: _Child) -> None:
-        path = child.folder / "progress.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        if len(lines) == child.lines_seen or not lines:
+        if not child.has_news() and (run["started_at"] is not None or not child.folder.has_begun):
             return
-        child.lines_seen = len(lines)
-        last = _last_record(lines)
-        if last is None:
-            return
-        epoch, total = int(last["epoch"]), int(last["total_epochs"])
-        metrics = {"loss": last["loss"], "learning_rate": last["learning_rate"], **(last.get("metrics") or {})}
+        values = _view(child.epochs) if child.epochs else {}
         with self.sandbox.store.write() as tx:
-            account = self._account(tx, run)
-            runs.begin(self.sandbox, tx, account, run, at_s=self.sandbox.clock.now_s())
-            runs.observe(
-                tx,
-                run,
-                status="running",
-                progress=min(100, 100 * epoch // total),
-                current_epoch=epoch,
-                total_epochs=total,
-                eta_seconds=round(_epoch_s(lines) * (total - epoch)),
-                metrics=metrics,
-            )
+            runs.begin(tx, self._account(tx, run), run, at_s=self.sandbox.clock.now_s())
+            runs.observe(tx, run, status="running", **values)
 
-    def _complete(self, run: Row, folder: Path, result: dict[str, Any]) -> None:
+    def _collect(self, run: Row, folder: JobFolder, result: dict[str, Any]) -> None:
+        if result["status"] == "completed":
+            self._complete(run, folder, result)
+            folder.remove()
+        else:
+            self._give_up(run, result.get("error_message") or "training failed")
+
+    def _complete(self, run: Row, folder: JobFolder, result: dict[str, Any]) -> None:
         trained = Trained(
-            weights=(folder / "model.onnx").read_bytes(),
+            weights=folder.weights(),
             architecture=result["architecture"],
             classes=tuple(result["classes"]),
             metrics={**result["metrics"], "history": result["history"]},
-            config=_read_json(folder / "config.json") or {},
+            config=folder.config(),
             gpu_minutes=used_minutes(result["train_seconds"]),
         )
-        at_s = self.sandbox.clock.now_s()
+        at_s, warnings = self.sandbox.clock.now_s(), result.get("warnings") or None
         with self.sandbox.store.write() as tx:
             account = self._account(tx, run)
-            tx.execute(update(run_table).where(run_table.c.id == run["id"]).values(warnings=_warnings(result)))
+            tx.execute(update(run_table).where(run_table.c.id == run["id"]).values(warnings=warnings))
             runs.complete(self.sandbox, tx, account, run, trained, at_s)
 
-    def _fail(self, run: Row, message: str) -> None:
+    def _give_up(self, run: Row, message: str) -> None:
+        """Fail a run: its child is ended and its folder removed, whether or not there is one."""
+        child = self._children.pop(run["id"], None)
+        if child is not None:
+            child.stop()
         with self.sandbox.store.write() as tx:
-            account = self._account(tx, run)
-            runs.fail(self.sandbox, tx, account, run, message, at_s=self.sandbox.clock.now_s())
+            runs.fail(tx, self._account(tx, run), run, message, at_s=self.sandbox.clock.now_s())
+        self._folder(run).remove()
 
     def _observe(self, run: Row, **values: Any) -> None:
         with self.sandbox.store.write() as tx:
@@ -184,63 +215,24 @@ class Trainer:
             raise LookupError(f"run {run['id']!r} belongs to no account: reset this sandbox home")
         return account
 
-    @staticmethod
-    def _stop(child: _Child) -> None:
-        jobs.cancel(child.folder)
-        child.process.terminate()
-        try:
-            child.process.wait(timeout=0.7)
-        except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
 
-
-def _open_real_runs() -> Any:
+def _open_real_runs() -> Select[Any]:
     waiting = select(run_table).where(run_table.c.completed_at.is_(None), run_table.c.engine == "real")
     return waiting.order_by(run_table.c.seq)
 
 
-def _warnings(result: dict[str, Any]) -> list[dict[str, Any]] | None:
-    return result.get("warnings") or None
+def _view(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the columns of a run that trains."""
+    last = epochs[-1]
+    epoch, total = int(last["epoch"]), int(last["total_epochs"])
+    return {
+        "progress": min(100, 100 * epoch // total),
+        "current_epoch": epoch,
+        "total_epochs": total,
+        "eta_seconds": round(_trained_s(epochs[-5:]) / len(epochs[-5:]) * (total - epoch)),
+        "metrics": {"loss": last["loss"], "learning_rate": last["learning_rate"], **(last.get("metrics") or {})},
+    }
 
 
-def _epoch_s(lines: list[str]) -> float:
-    recent = [record["seconds"] for record in map(_parsed, lines[-5:]) if record is not None]
-    return sum(recent) / len(recent) if recent else 0.0
-
-
-def _last_record(lines: list[str]) -> dict[str, Any] | None:
-    return next((record for record in map(_parsed, reversed(lines)) if record is not None), None)
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None  # the last line may be half written
-    return record if isinstance(record, dict) else None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return _parsed(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _log_tail(sandbox: Sandbox, run: Row) -> str:
-    path = sandbox.home / "jobs" / run["id"] / "log.txt"
-    return f": {path.read_text(encoding='utf-8')[-_LOG_TAIL_CHARS:].strip()}" if path.is_file() else ""
-
-
-def _end_stray(pid: int | None, folder: Path) -> None:
-    """End a child of an earlier server that is still about; only when it is certain that the process is that child."""
-    if pid is None or not _runs_in(pid, folder):
-        return
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def _runs_in(pid: int, folder: Path) -> bool:
-    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
-    return str(folder) in shown
+def _trained_s(epochs: list[dict[str, Any]]) -> float:
+    return sum(float(epoch["seconds"]) for epoch in epochs)

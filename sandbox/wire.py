@@ -50,7 +50,7 @@ class Answer:
         send: Send,
         extra: dict[str, str],
         rule: FaultRule | None,
-        note: Callable[[int], Awaitable[None]],
+        note: Callable[[int, bool], Awaitable[None]],
     ) -> None:
         self._note = note
         self._scope, self._send, self._extra, self._rule = scope, send, extra, rule
@@ -70,18 +70,25 @@ class Answer:
 
     async def _start(self, message: Message) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in message["headers"]}
-        length = int(headers.get("content-length", 0))
+        is_spared = self._is_spared(headers)
         changes: dict[str, str | None] = {**self._extra}
         if self._rule is not None:
             changes |= self._rule.headers
-            self._plan(self._rule, length)
+            if not is_spared:
+                self._plan(self._rule, int(headers.get("content-length", 0)))
         for name, value in changes.items():
             headers.pop(name.lower(), None)
             if value is not None:
                 headers[name.lower()] = value
-        await self._note(message["status"])  # before the client can see the answer, so that it finds it in the log
+        # Before the client can see the answer, so that it finds it in the log.
+        await self._note(message["status"], is_spared)
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({**message, "headers": encoded})
+
+    def _is_spared(self, headers: dict[str, str]) -> bool:
+        """Whether the answer has no body for the fault to spoil."""
+        is_empty = self._scope["method"] == "HEAD" or headers.get("content-length", "0") == "0"
+        return is_empty and self._rule is not None and self._rule.is_in_mid_body
 
     def _plan(self, rule: FaultRule, length: int) -> None:
         middle = length // 2 if rule.after_bytes is None else min(rule.after_bytes, max(0, length - 1))

@@ -25,17 +25,17 @@ class Worker(threading.Thread):
         self._sandbox = sandbox
         self._trainer = Trainer(sandbox)
         self._stopping = threading.Event()
-        self._last_request_s = time.monotonic()
+        self._last_use_s = time.monotonic()
 
     def touch(self) -> None:
-        """Note that a request came."""
-        self._last_request_s = time.monotonic()
+        """Note that the sandbox is in use."""
+        self._last_use_s = time.monotonic()
 
     def idle_s(self) -> float:
-        """Return seconds since the last request, zero while something trains or an export is built."""
+        """Return seconds since the last request, or since the last training or export ended."""
         if self._trainer.is_busy or self._open_work():
-            return 0.0
-        return time.monotonic() - self._last_request_s
+            self.touch()
+        return time.monotonic() - self._last_use_s
 
     def run(self) -> None:
         """Work until stop()."""
@@ -52,12 +52,15 @@ class Worker(threading.Thread):
         self.join()
 
     def _work(self) -> float:
+        due_s = None
         try:
             due_s = advance_exports(self._sandbox)
+        except Exception:
+            logger.exception("the sandbox will try its exports again")
+        try:
             self._trainer.tick()
         except Exception:
-            logger.exception("the sandbox worker will try again")
-            return _IDLE_S
+            logger.exception("the sandbox will try its trainings again")
         pause_s = _BUSY_S if self._trainer.is_busy else _IDLE_S
         return pause_s if due_s is None else max(0.005, min(pause_s, due_s))
 

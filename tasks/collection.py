@@ -6,11 +6,12 @@ import time
 
 from prefect import task
 
-from pipeline.collection import collect
+from pipeline.collection import CANDIDATE_NAME, collect
 from pipeline.models import ModelArtifact, TrainingRun, TrainPlan
+from pipeline.readiness import READY_POLL, await_model, once_ready
 from tasks.credentials import open_provider
 from tasks.display import say
-from tasks.retrying import DELAYS_S, RETRIES, retry_if_not_ready
+from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 
 @task(
@@ -18,15 +19,15 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_not_ready
     task_run_name="download-{run.handle.name}",
     retries=RETRIES,
     retry_delay_seconds=DELAYS_S,
-    retry_condition_fn=retry_if_not_ready,
+    retry_condition_fn=retry_if_safe,
 )
 def download_model(plan: TrainPlan, run: TrainingRun) -> ModelArtifact:
-    """Return the verified model file; a damaged one never takes its place."""
+    """Return the verified model file, a candidate beside the model that was accepted last."""
     with open_provider(plan.request) as provider:
-        model = provider.get_model(run)
+        model = await_model(provider, run, READY_POLL, time)
         file = collect(
-            lambda at: provider.open_model(model, at),
-            plan.output_dir / "model.onnx",
+            once_ready(lambda at: provider.open_model(model, at), READY_POLL, time),
+            plan.output_dir / CANDIDATE_NAME,
             max_bytes=plan.request.max_model_bytes,
             clock=time,
         )

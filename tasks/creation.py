@@ -7,6 +7,7 @@ import time
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
+from pipeline.adoption import check_fit, find_earlier
 from pipeline.creation import create_once
 from pipeline.models import ExportReport, TrainingRun, TrainPlan
 from tasks.credentials import open_provider
@@ -24,10 +25,35 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 )
 def create_training(plan: TrainPlan, export: ExportReport) -> TrainingRun:
     """Return the operation's training run, found or created."""
-    again = plan.request.operation is not None or (runtime.task_run.run_count or 1) > 1
+    again = plan.operation.again or (runtime.task_run.run_count or 1) > 1
     with open_provider(plan.request) as provider:
         run = create_once(provider, plan, export.export, time, again=again)
-    how = "taken over" if run.adopted else "created"
-    say(f"training {how}: {run.handle.name} ({run.handle.run_id}), {run.provider_status}")
-    announce("run.adopted" if run.adopted else "run.created", f"run.{run.handle.run_id}", run.handle.name, {})
+    check_fit(plan, run)
+    _show(plan, run)
     return run
+
+
+@task(
+    name="find-training",
+    task_run_name="find-{plan.run_name}",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=retry_if_safe,
+)
+def find_training(plan: TrainPlan) -> TrainingRun | None:
+    """Return the run an earlier attempt at this operation started, if any."""
+    with open_provider(plan.request) as provider:
+        run = find_earlier(provider, plan)
+    if run is not None:
+        _show(plan, run)
+    return run
+
+
+def _show(plan: TrainPlan, run: TrainingRun) -> None:
+    handle = run.handle
+    how = "adopted" if run.adopted else "created"
+    say(f"training {how}: {handle.name} ({handle.run_id}), {run.provider_status}")
+    for finding in run.warnings:
+        say(finding.message, warning=True)
+    announce(f"run.{how}", f"run.{handle.run_id}", handle.name, {}, rehearsal=plan.request.sandbox)

@@ -29,6 +29,8 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from pipeline.models import TrainRequest
+
 FLUSH_S = 10.0
 """Seconds a stage waits at its end for its artifacts to be written."""
 BREAK_S = 30.0
@@ -41,14 +43,19 @@ def say(message: str, *, percent: float | None = None, warning: bool = False) ->
     _logger().log(level, message, extra={"train_pipeline": True, "percent": percent})
 
 
-def announce(event: str, subject: str, name: str, payload: dict[str, Any]) -> None:
-    """Emit ``train-pipeline.<event>`` for automations; neither blocks nor raises."""
+def announce(event: str, subject: str, name: str, payload: dict[str, Any], *, rehearsal: bool) -> None:
+    """Emit ``train-pipeline.<event>`` for automations; neither blocks nor raises.
+
+    In the sandbox it is ``train-pipeline.rehearsal.<event>``, so that no automation takes it for the real thing.
+    """
     resource = {"prefect.resource.id": f"train-pipeline.{subject}", "prefect.resource.name": name}
-    emit_event(f"train-pipeline.{event}", resource=resource, payload=payload)
+    family = "train-pipeline.rehearsal" if rehearsal else "train-pipeline"
+    emit_event(f"{family}.{event}", resource=resource, payload=payload)
 
 
-def artifact_key(*parts: str) -> str:
-    """Return an artifact key: lowercase letters, digits and single dashes only."""
+def artifact_key(kind: str, request: TrainRequest) -> str:
+    """Return the key under which a kind of artifact of one job is kept: lowercase letters, digits, single dashes."""
+    parts = (*(("rehearsal",) if request.sandbox else ()), kind, request.dataset, request.pipeline)
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 

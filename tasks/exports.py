@@ -31,12 +31,16 @@ def validate_export(plan: TrainPlan) -> ExportReport:
         export = await_export(provider, plan, time)
         check_export(export, plan)
         collect(
-            lambda at: provider.open_export(export, at), archive, max_bytes=plan.request.max_export_bytes, clock=time
+            lambda at: provider.open_export(export, at),
+            archive,
+            max_bytes=plan.request.max_export_bytes,
+            clock=time,
+            limit_field="max_export_bytes",
         )
         report = inspect_archive(archive, export, plan, plan.output_dir / "samples")
         # An empty table would look as if nothing had been checked.
         rows = [item.model_dump(mode="json") for item in report.findings] or [NO_FINDINGS]
-        display.table(rows, artifact_key("findings", plan.request.dataset), f"Export {export.name}")
+        display.table(rows, artifact_key("findings", plan.request), f"Export {export.name}")
     classes = ", ".join(f"{count.name} {count.objects}" for count in report.classes[:8]) or "unknown classes"
     say(f"export: {export.image_count} images, {classes}; {len(report.findings)} findings")
     return report

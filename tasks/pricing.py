@@ -24,6 +24,12 @@ def estimate_cost(plan: TrainPlan, export: ExportReport) -> CostEstimate:
         estimate = provider.estimate_cost(plan, export.export)
     balance = f", balance {estimate.balance}" if estimate.balance is not None else ""
     say(f"price: {estimate.total} for {estimate.gpu_minutes:g} min on {estimate.gpu}{balance} ({estimate.source})")
-    announce("priced", f"operation.{plan.operation_key}", plan.run_name, estimate.model_dump(mode="json"))
+    announce(
+        "priced",
+        f"operation.{plan.operation_key}",
+        plan.run_name,
+        estimate.model_dump(mode="json"),
+        rehearsal=plan.request.sandbox,
+    )
     check_affordable(estimate, plan.request)
     return estimate

@@ -34,7 +34,7 @@ def publish_report(report: RunReport) -> None:
             say(f"report: {markdown}")
         except OutputPathError as error:
             say(f"the report could not be written: {error}", warning=True)
-    key = artifact_key("report", report.request.dataset, report.request.pipeline)
+    key = artifact_key("report", report.request)
     with Display() as display:
         text = render_markdown(report, _illustrations(report))
         display.markdown(text, key, f"{report.outcome.value}: {report.message}"[:1000])
@@ -42,7 +42,9 @@ def publish_report(report: RunReport) -> None:
             display.link(page, f"Run at {report.plan.profile.title}" if report.plan else "Run", key + "-page")
     subject = f"run.{report.run.handle.run_id}" if report.run else f"dataset.{report.request.dataset}"
     payload = {"outcome": report.outcome.value, "message": report.message, "money": money_line(report)}
-    announce(f"finished.{report.outcome.value}", subject, report.request.dataset, payload)
+    announce(
+        f"finished.{report.outcome.value}", subject, report.request.dataset, payload, rehearsal=report.request.sandbox
+    )
 
 
 def _illustrations(report: RunReport) -> Illustrations:

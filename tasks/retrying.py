@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State, TaskRun
 
-from pipeline.errors import ConflictError, is_retryable
+from pipeline.errors import is_retryable
 
 RETRIES = 2
 """Runs of a stage after the first one; each already repeats its requests on its own."""
@@ -21,9 +21,3 @@ def retry_if_safe(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
     """
     outcome = state.result(raise_on_failure=False)
     return isinstance(outcome, BaseException) and is_retryable(outcome)
-
-
-def retry_if_not_ready(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect the same, and also when a completed run's model is not ready to be downloaded yet."""
-    outcome = state.result(raise_on_failure=False)
-    return isinstance(outcome, ConflictError) or retry_if_safe(task, task_run, state)

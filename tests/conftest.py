@@ -1,16 +1,13 @@
-"""Ground for every test: own Prefect home, loopback only, one Prefect server and one sandbox for those that ask."""
+"""Ground for every test: own Prefect home, loopback only, one Prefect server for those that ask."""
 
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
+import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,60 +23,32 @@ for _name in [
     if _name != "PICTOGRAPH_1_0_PYTHON":
         del os.environ[_name]
 
-SERVER_START_S = 90.0
-"""Longest wait for the Prefect server, on a busy machine with a new database."""
+# Before the first process is started: importing the guard puts it into this process, the path into all others.
+LOOPBACK = str(Path(__file__).parent / "loopback")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LOOPBACK, os.environ.get("PYTHONPATH")]))
 
-_connect = socket.socket.connect
+from tests.loopback import sitecustomize as guard  # noqa: E402
+from tests.servers import hand_over, running_prefect  # noqa: E402
 
-
-def _loopback_only(self: socket.socket, address: Any) -> None:
-    if self.family in {socket.AF_INET, socket.AF_INET6} and address[0] not in {"127.0.0.1", "::1", "localhost"}:
-        raise AssertionError(f"a test tried to reach {address!r}; tests use loopback only")
-    _connect(self, address)
+# In the background of a script this process ignores Ctrl-C, and so would every process it starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_network() -> Iterator[None]:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(socket.socket, "connect", _loopback_only)
+    """Show what was refused at the end: the code that asked may have swallowed the error."""
     yield
-    patch.undo()
-
-
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    assert guard.refused == []
 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prefect server in its own process; yields its API address."""
-    import httpx
-
-    home = tmp_path_factory.mktemp("prefect-server")
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    # Its pages ask port 4200, whatever --port says, unless they are told where it is.
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_UI_API_URL": api}
-    log = (home / "server.log").open("wb")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + SERVER_START_S
-    while True:
-        try:
-            if httpx.get(f"{api}/health", timeout=2).is_success:
-                break
-        except httpx.HTTPError:
-            pass
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"Prefect server did not start: {Path(log.name).read_text()[-2000:]}")
-        time.sleep(0.1)
-    yield api
-    process.terminate()
-    process.wait(30)
-    log.close()
+    with running_prefect(tmp_path_factory.mktemp("prefect-server")) as (api, _):
+        yield api
+        if "prefect" in sys.modules:
+            hand_over()
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from pydantic import AfterValidator
 from sqlalchemy import Connection, delete, insert, select
 
 from sandbox.accounts import Account
+from sandbox.addressing import name_of
+from sandbox.api.pictograph_dialect import speaks
 from sandbox.api.pictograph_errors import ApiError
 from sandbox.core import Sandbox
 from sandbox.engines import settle_scripted
@@ -19,10 +21,9 @@ from sandbox.settings import ROLES, Dialect, Role
 from sandbox.store import first, replies
 
 _REPLAY_S = 24 * 3600
-_SLASH = "\ue000"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 
-Ref = Annotated[str, Path(), AfterValidator(lambda value: value.replace(_SLASH, "/"))]
+Ref = Annotated[str, Path(), AfterValidator(name_of)]
 """A path segment that is a name or an id; encoded slashes belong to the name."""
 
 
@@ -54,16 +55,7 @@ class Call:
 
     def speaks(self, dialect: Dialect) -> bool:
         """Whether the caller's account knows the paths and names of a dialect."""
-        return self.account.settings.dialect in (dialect, "both")
-
-    def only(self, dialect: Dialect) -> None:
-        """Refuse callers whose dialect has no such path.
-
-        Raises:
-            ApiError: 404, as for any path that does not exist.
-        """
-        if not self.speaks(dialect):
-            raise ApiError(404, "Not Found")
+        return speaks(self.account, dialect)
 
     def by_id_in_v1(self, ref: str) -> str:
         """Return the reference, refusing names where the old dialect takes ids alone.
@@ -115,7 +107,7 @@ class Call:
 
 def respond(answer: Answer) -> Response:
     """Turn an answer into a response."""
-    return Response(status_code=204) if answer.status == 204 else JSONResponse(answer.body, answer.status)
+    return JSONResponse(answer.body, answer.status)
 
 
 def is_uuid(text: str) -> bool:

@@ -6,16 +6,16 @@ from fastapi import APIRouter, Query
 from sqlalchemy import func, select
 
 from sandbox.api.pictograph_call import Call, Viewer
+from sandbox.api.pictograph_dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph_errors import ApiError
 from sandbox.api.pictograph_views import entry_view
-from sandbox.billing import balance_of, period_spend, spendable
+from sandbox.billing import balance_of, period_spend, spend_by_operation, spendable
 from sandbox.clock import iso
 from sandbox.prices import MICRO_USD_PER_CREDIT, find_price
 from sandbox.settings import DEFAULT_BALANCE
 from sandbox.store import every, ledger
 
-router = APIRouter(prefix="/credits")
-_MICRO_USD_PER_USD = 1_000_000
+router = APIRouter(prefix="/credits", route_class=DialectRoute)
 _RANGES_S = {"day": 24 * 3600, "week": 7 * 24 * 3600, "month": 30 * 24 * 3600, "all": float("inf")}
 
 
@@ -77,29 +77,23 @@ def estimate(call: Viewer, operation: str, quantity: Annotated[int, Query(ge=1)]
         "quantity": quantity,
         "sufficient": left >= total,
     }
-    body |= {"credits_per_unit": _whole(call, price.per_unit), "total_credits": _whole(call, total)}
-    body |= {"credits_remaining": _whole(call, left), "minimum": _whole(call, price.minimum)}
+    body |= {"credits_per_unit": _price(call, price.per_unit), "total_credits": _price(call, total)}
+    body |= {"credits_remaining": _whole(call, left), "minimum": _price(call, price.minimum)}
     if call.account.settings.dialect != "v1" or call.account.settings.billing == "micro_usd":
         body |= {"micro_usd_per_unit": _micro(call, price.per_unit), "total_micro_usd": _micro(call, total)}
         body |= {"remaining_micro_usd": _micro(call, left)}
     return body
 
 
-@router.get("/usage-by-operation")
+@router.get("/usage-by-operation", openapi_extra=V2_ONLY)
 def usage_by_operation(
     call: Viewer, window: Annotated[Literal["day", "week", "month", "all"], Query(alias="range")] = "month"
 ) -> dict[str, Any]:
-    """Answer the charges of a window by operation, the largest first."""
-    call.only("v2")
+    """Answer what trainings cost in a window by operation, refunds taken off, the largest first."""
     since_s = call.now_s - _RANGES_S[window]
-    query = (
-        select(ledger.c.operation, -func.sum(ledger.c.amount), func.count())
-        .where(ledger.c.account_id == call.account.id, ledger.c.amount < 0, ledger.c.created_at > since_s)
-        .group_by(ledger.c.operation)
-        .order_by(func.sum(ledger.c.amount))
-    )
     with call.sandbox.store.read() as tx:
-        rows = [(name, _micro(call, int(total)), int(events)) for name, total, events in tx.execute(query)]
+        spent = spend_by_operation(tx, call.account, since_s)
+    rows = [(entry.operation, _micro(call, entry.amount), entry.charges) for entry in spent]
     operations = [{"operation": name, "total_micro_usd": total, "event_count": count} for name, total, count in rows]
     return {
         "range": window,
@@ -115,4 +109,10 @@ def _micro(call: Call, amount: int) -> int:
 
 
 def _whole(call: Call, amount: int) -> int:
-    return amount if call.account.settings.billing == "credits" else amount // _MICRO_USD_PER_USD
+    """Return what is there in whole credits, rounded down: nothing is promised that cannot be spent."""
+    return amount if call.account.settings.billing == "credits" else amount // MICRO_USD_PER_CREDIT
+
+
+def _price(call: Call, amount: int) -> int:
+    """Return a price in whole credits, rounded up: nothing that costs money reads as free."""
+    return amount if call.account.settings.billing == "credits" else -(-amount // MICRO_USD_PER_CREDIT)

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 
 from sandbox import storage
 from sandbox.api.pictograph_call import Call, Ref, Viewer
+from sandbox.api.pictograph_dialect import V1_ONLY, V2_ONLY, DialectRoute
 from sandbox.api.pictograph_errors import not_found
 from sandbox.api.pictograph_views import Json, dataset_view, one, page
 from sandbox.catalog import dataset_images, find_dataset
@@ -15,7 +16,7 @@ from sandbox.core import put_bytes
 from sandbox.datasets import LabelledImage
 from sandbox.store import Row, datasets, every
 
-router = APIRouter(prefix="/datasets")
+router = APIRouter(prefix="/datasets", route_class=DialectRoute)
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 Offset = Annotated[int, Query(ge=0)]
 Mode = Literal["full", "images_only", "annotations_only"]
@@ -34,21 +35,19 @@ def list_datasets(
     return page(call.account, "datasets", [dataset_view(call.account, row) for row in rows], (limit, offset, total))
 
 
-@router.get("/by-name/{name}")
+@router.get("/by-name/{name}", openapi_extra=V1_ONLY)
 def get_by_name(
     call: Viewer, name: Ref, include_images: bool = False, images_limit: Limit = 1000, images_offset: Offset = 0
 ) -> dict[str, Any]:
     """Answer one dataset by name, the old form of address."""
-    call.only("v1")
     return _dataset(call, name, (images_offset, images_limit) if include_images else None)
 
 
-@router.get("/by-name/{name}/download")
+@router.get("/by-name/{name}/download", openapi_extra=V1_ONLY)
 def download_by_name(
     call: Viewer, name: Ref, mode: Mode = "full", limit: Limit = 10_000, status_filter: str | None = None
 ) -> dict[str, Any]:
     """Answer links to a dataset's files, the old form of address."""
-    call.only("v1")
     return _download(call, name, mode, limit, status_filter)
 
 
@@ -60,12 +59,11 @@ def get(
     return _dataset(call, call.by_id_in_v1(ref), (images_offset, images_limit) if include_images else None)
 
 
-@router.get("/{ref}/download")
+@router.get("/{ref}/download", openapi_extra=V2_ONLY)
 def download(
     call: Viewer, ref: Ref, mode: Mode = "full", limit: Limit = 10_000, status_filter: str | None = None
 ) -> dict[str, Any]:
     """Answer links to a dataset's files."""
-    call.only("v2")
     return _download(call, ref, mode, limit, status_filter)
 
 

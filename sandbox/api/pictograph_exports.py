@@ -8,14 +8,15 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from sandbox import storage
 from sandbox.api.pictograph_call import Admin, Answer, Call, Member, Ref, Viewer, is_uuid
+from sandbox.api.pictograph_dialect import V1_ONLY, V2_ONLY, DialectRoute
 from sandbox.api.pictograph_errors import ApiError, invalid, not_found
 from sandbox.api.pictograph_views import Json, export_view, one, page
-from sandbox.catalog import EXPORT_FILE, find_dataset, find_export
+from sandbox.catalog import EXPORT_FILE, delete_export, find_dataset, find_export
 from sandbox.core import new_id
 from sandbox.settings import EXPORT_FORMATS
 from sandbox.store import Row, every, exports, first
 
-router = APIRouter(prefix="/exports")
+router = APIRouter(prefix="/exports", route_class=DialectRoute)
 
 
 class ExportBody(BaseModel):
@@ -85,22 +86,29 @@ def list_exports(
     return page(call.account, "exports", [_view(call, row) for row in rows], (limit, offset, total))
 
 
-@router.post("/bulk-delete")
+@router.post("/bulk-delete", openapi_extra=V2_ONLY)
 def bulk_delete(call: Admin, body: IdsBody) -> Response:
     """Delete exports by id."""
-    call.only("v2")
-    return call.write(lambda tx: Answer({"data": _bulk_delete(tx, call, body.export_ids)}))
+    gone: list[Row] = []
+    answer = call.write(lambda tx: Answer({"data": _bulk_delete(tx, call, body.export_ids, gone)}))
+    for export in gone:
+        delete_export(call.sandbox, export)
+    return answer
 
 
-def _bulk_delete(tx: Connection, call: Call, ids: list[str]) -> Json:
-    gone = [ref for ref in ids if (export := find_export(tx, call.account, ref)) and _remove(tx, export)]
-    return {"succeeded": gone, "not_found": [ref for ref in ids if ref not in gone], "count": len(gone)}
+def _bulk_delete(tx: Connection, call: Call, ids: list[str], gone: list[Row]) -> Json:
+    for ref in dict.fromkeys(ids):
+        export = find_export(tx, call.account, ref)
+        if export is not None:
+            _remove(tx, export)
+            gone.append(export)
+    done = [export["id"] for export in gone]
+    return {"succeeded": done, "not_found": [ref for ref in dict.fromkeys(ids) if ref not in done], "count": len(done)}
 
 
-@router.get("/{ref}")
+@router.get("/{ref}", openapi_extra=V2_ONLY)
 def get_today(call: Viewer, ref: Ref, dataset: str | None = None) -> dict[str, Any]:
     """Answer one export by id, or by name inside ?dataset=."""
-    call.only("v2")
     return one(call.account, "export", _view(call, _found(call, ref, dataset)))
 
 
@@ -112,31 +120,27 @@ def download_today(call: Viewer, ref: Ref, dataset: str | None = None) -> dict[s
     return get_by_path(call, ref, "download")
 
 
-@router.get("/{dataset}/{ref}")
+@router.get("/{dataset}/{ref}", openapi_extra=V1_ONLY)
 def get_by_path(call: Viewer, dataset: Ref, ref: Ref) -> dict[str, Any]:
     """Answer one export by dataset and name, the old form of address."""
-    call.only("v1")
     return one(call.account, "export", _view(call, _found(call, ref, dataset)))
 
 
-@router.get("/{dataset}/{ref}/download")
+@router.get("/{dataset}/{ref}/download", openapi_extra=V1_ONLY)
 def download_by_path(call: Viewer, dataset: Ref, ref: Ref) -> dict[str, Any]:
     """Mint a download link, the old form of address."""
-    call.only("v1")
     return _download(call, _found(call, ref, dataset))
 
 
-@router.delete("/{ref}")
+@router.delete("/{ref}", openapi_extra=V2_ONLY)
 def delete_today(call: Admin, ref: Ref, dataset: str | None = None) -> Response:
     """Delete one export."""
-    call.only("v2")
     return _delete(call, ref, dataset)
 
 
-@router.delete("/{dataset}/{ref}")
+@router.delete("/{dataset}/{ref}", openapi_extra=V1_ONLY)
 def delete_by_path(call: Admin, dataset: Ref, ref: Ref) -> Response:
     """Delete one export, the old form of address."""
-    call.only("v1")
     return _delete(call, ref, dataset)
 
 
@@ -171,8 +175,9 @@ def _delete(call: Call, ref: str, dataset: str | None) -> Response:
         if export is None:
             raise not_found("Export", ref)
         _remove(tx, export)
+    delete_export(call.sandbox, export)
     return Response(status_code=204)
 
 
-def _remove(tx: Connection, export: Row) -> bool:
-    return bool(tx.execute(delete(exports).where(exports.c.id == export["id"])).rowcount)
+def _remove(tx: Connection, export: Row) -> None:
+    tx.execute(delete(exports).where(exports.c.id == export["id"]))

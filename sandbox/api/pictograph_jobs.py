@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy import func, select
 
 from sandbox.api.pictograph_call import Call, Ref, Viewer
+from sandbox.api.pictograph_dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph_errors import not_found
 from sandbox.api.pictograph_training import count_looks
 from sandbox.api.pictograph_views import Json
@@ -13,16 +14,15 @@ from sandbox.clock import iso
 from sandbox.runs import find_run, visible_pipelines
 from sandbox.store import Row, every, exports, first, notifications, runs
 
-router = APIRouter()
+router = APIRouter(route_class=DialectRoute)
 _NEWEST = 1000
 _WORDS = {"pending": "queued", "processing": "running"}
-_ACTIVE = ("queued", "running")
 JobStatus = Literal["all", "active", "finished", "queued", "running", "completed", "failed", "cancelled"]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Offset = Annotated[int, Query(ge=0)]
 
 
-@router.get("/jobs")
+@router.get("/jobs", openapi_extra=V2_ONLY)
 def list_jobs(
     call: Viewer,
     status: JobStatus = "active",
@@ -31,7 +31,6 @@ def list_jobs(
     kind: Annotated[str | None, Query(alias="type")] = None,
 ) -> dict[str, Any]:
     """Answer trainings and exports as jobs, newest first."""
-    call.only("v2")
     with call.sandbox.store.read() as tx:
         mine = (runs.c.account_id == call.account.id, runs.c.pipeline_type.in_(visible_pipelines(call.account)))
         trainings = every(tx, select(runs).where(*mine).order_by(runs.c.seq.desc()).limit(_NEWEST))
@@ -47,10 +46,9 @@ def list_jobs(
     return {"data": shown, "pagination": {"limit": limit, "offset": offset, "total": len(jobs), "has_more": more}}
 
 
-@router.get("/jobs/{ref}")
+@router.get("/jobs/{ref}", openapi_extra=V2_ONLY)
 def get_job(call: Viewer, ref: Ref) -> dict[str, Any]:
     """Answer one job; its id is the id of the run or export behind it."""
-    call.only("v2")
     return {"data": _job(call, ref)}
 
 
@@ -68,7 +66,7 @@ def _job(call: Call, ref: str) -> Json:
 
 
 def _matches(job: Json, status: JobStatus) -> bool:
-    active = bool(job["status"] in _ACTIVE)
+    active = job["completed_at"] is None  # not by its word: a script may use any
     return {"all": True, "active": active, "finished": not active}.get(status, bool(job["status"] == status))
 
 
@@ -112,12 +110,11 @@ def _times(row: Row) -> Json:
     }
 
 
-@router.get("/notifications")
+@router.get("/notifications", openapi_extra=V2_ONLY)
 def list_notifications(
     call: Viewer, unread_only: bool = False, limit: Limit = 50, offset: Offset = 0
 ) -> dict[str, Any]:
     """Answer the feed, newest first."""
-    call.only("v2")
     wanted = [notifications.c.account_id == call.account.id]
     if unread_only:
         wanted.append(notifications.c.read.is_(False))

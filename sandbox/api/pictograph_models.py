@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select, update
 
 from sandbox import storage
 from sandbox.api.pictograph_call import Admin, Answer, Call, Ref, Viewer
+from sandbox.api.pictograph_dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph_errors import ApiError, not_found
 from sandbox.api.pictograph_views import Json, model_view, one, page
 from sandbox.clock import iso
@@ -22,7 +23,7 @@ from sandbox.modelstore import (
 )
 from sandbox.store import Row, every, models
 
-router = APIRouter(prefix="/models")
+router = APIRouter(prefix="/models", route_class=DialectRoute)
 _CONTENT_TYPES = {WEIGHTS_FILE: "application/octet-stream", CONFIG_FILE: "application/json"}
 
 
@@ -63,10 +64,9 @@ def list_models(  # noqa: PLR0913, PLR0917 -- the query parameters of the emulat
     return page(call.account, "models", views, (limit, offset, total))
 
 
-@router.post("/bulk-delete")
+@router.post("/bulk-delete", openapi_extra=V2_ONLY)
 def bulk_delete(call: Admin, body: IdsBody) -> Response:
     """Delete models by id."""
-    call.only("v2")
     return call.write(lambda tx: Answer({"data": _bulk_delete(tx, call, body.model_ids)}))
 
 
@@ -77,7 +77,7 @@ def _bulk_delete(tx: Connection, call: Call, ids: list[str]) -> Json:
         if model is not None and model["id"] == ref and model["status"] != "archived":
             delete_model(tx, call.account, model, at_s=call.now_s)
             gone.append(ref)
-    return {"succeeded": gone, "not_found": [ref for ref in ids if ref not in gone], "count": len(gone)}
+    return {"succeeded": gone, "not_found": [ref for ref in dict.fromkeys(ids) if ref not in gone], "count": len(gone)}
 
 
 @router.get("/{ref}")
@@ -110,10 +110,9 @@ def download(
     return minted if dialect == "v1" else {**new, **(minted if dialect == "both" else {})}
 
 
-@router.get("/{ref}/versions")
+@router.get("/{ref}/versions", openapi_extra=V2_ONLY)
 def versions(call: Viewer, ref: Ref) -> dict[str, Any]:
     """Answer the versions of a model, newest first."""
-    call.only("v2")
     with call.sandbox.store.read() as tx:
         model = _found(tx, call, ref)
         known, current = versions_of(tx, model["id"]), current_version(tx, model)
@@ -123,10 +122,9 @@ def versions(call: Viewer, ref: Ref) -> dict[str, Any]:
     return {"data": body}
 
 
-@router.get("/{ref}/files")
+@router.get("/{ref}/files", openapi_extra=V2_ONLY)
 def files(call: Viewer, ref: Ref) -> dict[str, Any]:
     """Answer the files of every version of a model."""
-    call.only("v2")
     with call.sandbox.store.read() as tx:
         model = _found(tx, call, ref)
         known, current = versions_of(tx, model["id"]), current_version(tx, model)
@@ -135,10 +133,9 @@ def files(call: Viewer, ref: Ref) -> dict[str, Any]:
     return {"data": {"versions": listed, "files": rows, "pinned_version_id": model["pinned_version_id"]}}
 
 
-@router.get("/{ref}/files/download")
+@router.get("/{ref}/files/download", openapi_extra=V2_ONLY)
 def download_file(call: Viewer, ref: Ref, version_id: str, name: str) -> dict[str, Any]:
     """Mint a link to one file of one version."""
-    call.only("v2")
     with call.sandbox.store.read() as tx:
         model = _found(tx, call, ref)
         known = [version for version in versions_of(tx, model["id"]) if version["id"] == version_id]
@@ -147,10 +144,9 @@ def download_file(call: Viewer, ref: Ref, version_id: str, name: str) -> dict[st
     return {"data": {"download_url": _url(call, known[0], name), "filename": name, "model_name": model["name"]}}
 
 
-@router.patch("/{ref}/current-version")
+@router.patch("/{ref}/current-version", openapi_extra=V2_ONLY)
 def set_current_version(call: Admin, ref: Ref, body: VersionBody) -> Response:
     """Promote a version, or let the model follow its newest one again."""
-    call.only("v2")
     return call.write(lambda tx: _promote(tx, call, ref, body.version_id))
 
 
@@ -166,7 +162,7 @@ def _promote(tx: Connection, call: Call, ref: str, version_id: str | None) -> An
 
 @router.delete("/{ref}")
 def delete(call: Admin, ref: Ref) -> Response:
-    """Delete a model; its weights stay in storage."""
+    """Delete a model; its weights leave storage later, when the sandbox is started again."""
     with call.sandbox.store.write() as tx:
         delete_model(tx, call.account, _found(tx, call, ref), at_s=call.now_s)
     return Response(status_code=204)

@@ -13,7 +13,7 @@ from sandbox.modelstore import MODEL_TYPES, find_model
 from sandbox.prices import DEFAULT_EPOCHS, GPU_TYPES, epochs_of
 from sandbox.runs import Order
 from sandbox.store import Row
-from sandbox.training.jobs import TRAINABLE
+from sandbox.training.jobs import TRAINABLE, not_trainable
 from sandbox.training.recipes import RECIPES
 
 ANY_GPU = "auto"
@@ -71,9 +71,7 @@ def _check_words(account: Account, body: TrainingBody) -> None:
     if body.pipeline_type not in pipelines:
         raise invalid("body.pipeline_type", f"'{body.pipeline_type}' is not one of {', '.join(pipelines)}")
     if account.settings.engine == "real" and body.pipeline_type not in TRAINABLE:
-        known = " or ".join(sorted(TRAINABLE))
-        message = f"'{body.pipeline_type}' is not trainable in the sandbox yet: use {known}, or the scripted engine"
-        raise invalid("body.pipeline_type", message)
+        raise invalid("body.pipeline_type", f"{not_trainable(body.pipeline_type)}, or the scripted engine")
     gpus = GPU_TYPES if account.settings.dialect == "v1" else (*GPU_TYPES, ANY_GPU)
     if body.gpu_type not in gpus:
         raise invalid("body.gpu_type", f"'{body.gpu_type}' is not one of {', '.join(gpus)}")

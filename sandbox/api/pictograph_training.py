@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from sandbox import billing
 from sandbox.api.pictograph_call import Answer, Call, Member, Ref, Viewer
+from sandbox.api.pictograph_dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph_errors import ApiError, insufficient, not_found
 from sandbox.api.pictograph_ordering import ANY_GPU, NamedTrainingBody, TrainingBody, check_order
 from sandbox.api.pictograph_views import Json, one, page, run_view
@@ -17,7 +18,7 @@ from sandbox.runs import Order, cancel, create_run, find_run, visible_pipelines
 from sandbox.settings import ROLES
 from sandbox.store import Row, every, runs
 
-router = APIRouter(prefix="/training")
+router = APIRouter(prefix="/training", route_class=DialectRoute)
 PAGE_CAP = 100
 
 
@@ -43,10 +44,9 @@ def _create(tx: Connection, call: Call, body: NamedTrainingBody) -> Answer:
     return Answer(view, call.account.settings.create_status)
 
 
-@router.post("/quote")
+@router.post("/quote", openapi_extra=V2_ONLY)
 def quote(call: Viewer, body: TrainingBody) -> dict[str, Any]:
     """Check and price a training without starting it."""
-    call.only("v2")
     with call.sandbox.store.read() as tx:
         order = check_order(tx, call.account, body, "quote")
         missing = billing.shortage(tx, call.account, order.gpu_type, _minutes(call, order))
@@ -134,20 +134,19 @@ def get(call: Viewer, ref: Ref) -> dict[str, Any]:
     return one(call.account, "training_run", run_view(call.account, run))
 
 
-@router.post("/bulk-cancel")
+@router.post("/bulk-cancel", openapi_extra=V2_ONLY)
 def bulk_cancel(call: Member, body: IdsBody) -> Response:
     """Cancel every run of a list that still goes on."""
-    call.only("v2")
     return call.write(lambda tx: Answer({"data": _bulk_cancel(tx, call, body.run_ids)}))
 
 
 def _bulk_cancel(tx: Connection, call: Call, ids: list[str]) -> Json:
-    found = [run for ref in ids if (run := find_run(tx, call.account, ref)) and run["id"] == ref]
+    found = [run for ref in dict.fromkeys(ids) if (run := find_run(tx, call.account, ref)) and run["id"] == ref]
     gone = [run["id"] for run in found if run["completed_at"] is None]
     for run in found:
         if run["id"] in gone:
             cancel(tx, call.account, run, at_s=call.now_s)
-    return {"succeeded": gone, "not_found": [ref for ref in ids if ref not in gone], "count": len(gone)}
+    return {"succeeded": gone, "not_found": [ref for ref in dict.fromkeys(ids) if ref not in gone], "count": len(gone)}
 
 
 @router.post("/{ref}/cancel")

@@ -79,7 +79,7 @@ def dataset_view(account: Account, dataset: Row) -> Json:
     """Return a dataset without its images."""
     body = {key: dataset[key] for key in ("id", "name", "image_count", "completed_image_count", "total_size")}
     body |= {"organization_id": account.organization_id, "description": None, "created_at": iso(dataset["created_at"])}
-    body["classes"] = [{**label, "color": "#808080"} for label in dataset["classes"]]
+    body["classes"] = dataset["classes"]
     if account.settings.dialect != "v2":
         body["archived_images"] = 0
     if account.settings.dialect != "v1":

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from sandbox.training.jobs import PARENT_VARIABLE, TRAINABLE, not_trainable
-from sandbox.training.results import RESULT, message_of, unfinished, write_json
+from sandbox.training.results import LOCK, RESULT, message_of, unfinished, write_json
 
 _LOOK_EVERY_S = 0.1
 _PARENT_GONE = 3
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         return 2
     job_dir = Path(argv[0])
     os.nice(10)
-    with (job_dir / "lock").open("w") as lock:
+    with (job_dir / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second child of the same job waits for the first, then finds its result
         if not (job_dir / RESULT).exists():
             write_json(job_dir / RESULT, _outcome(job_dir))

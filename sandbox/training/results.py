@@ -10,6 +10,8 @@ from sandbox.datasets import DataError
 from sandbox.training.recipes import ConfigError
 
 PROGRESS, RESULT = "progress.jsonl", "result.json"
+LOCK = "lock"
+"""Held by the child that works in the folder, as long as it lives."""
 
 
 class TrainingError(RuntimeError):

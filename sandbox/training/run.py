@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sandbox.exportzip import read_export
+from sandbox.modelconfig import ModelFacts, model_config
 from sandbox.training.export import export_onnx
 from sandbox.training.loop import Trainer
 from sandbox.training.recipes import RECIPES, Settings, resolve
@@ -34,12 +35,9 @@ def run_job(job_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     trainer = _train(task, selection, seed, job_dir)
     samples = task.samples(selection.test)
     metrics = task.evaluate(trainer.network, samples)
-    facts = _facts(task, settings)
-    export_onnx(task, trainer.network, task.example(samples), job_dir / "model.onnx", {**facts, "metrics": metrics})
-    config = _vendor_config(
-        facts, str(job.get("name") or settings.recipe.pipeline_type), settings, len(trainer.history)
-    )
-    write_json(job_dir / "config.json", config)
+    notes = {**_facts(task, settings), "metrics": metrics}
+    export_onnx(task, trainer.network, task.example(samples), job_dir / "model.onnx", notes)
+    write_json(job_dir / "config.json", _config(job, task, len(trainer.history)))
     (job_dir / CHECKPOINT).unlink(missing_ok=True)
     return {
         "status": "completed",
@@ -81,21 +79,17 @@ def _facts(task: Task, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _vendor_config(facts: Mapping[str, Any], name: str, settings: Settings, epochs: int) -> dict[str, Any]:
-    """Return the config.json with which the vendor's client loads the model offline."""
-    return {
-        "_pictograph": {
-            "model_type": facts["model_type"],
-            "architecture": facts["architecture"],
-            "class_mapping": {"classes": facts["classes"]},
-            "input_shape": [settings.height, settings.width],
-            "name": name,
-        },
-        "training": {
-            "epochs": epochs,
-            "batch_size": settings.batch_size,
-            "learning_rate": settings.learning_rate,
-            "image_height": settings.height,
-            "image_width": settings.width,
-        },
-    }
+def _config(job: Mapping[str, Any], task: Task, epochs: int) -> dict[str, Any]:
+    settings = task.settings
+    recipe = settings.recipe
+    facts = ModelFacts(
+        recipe.pipeline_type,
+        recipe.model_type,
+        recipe.architecture,
+        task.classes,
+        (settings.height, settings.width),
+        str(job.get("name") or recipe.pipeline_type),
+        str(job.get("export_name") or ""),
+    )
+    training = {"epochs": epochs, "batch_size": settings.batch_size, "learning_rate": settings.learning_rate}
+    return model_config(facts, training)

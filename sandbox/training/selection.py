@@ -159,14 +159,22 @@ def _split(images: Sequence[LabelledImage], labels: LabelsOf, seed: int) -> dict
 
 
 def _take(free: list[LabelledImage], count: int, labels: LabelsOf) -> list[LabelledImage]:
-    """Move images out of `free`, taking the last training image of a class only when nothing else is left."""
-    left = Counter(label for image in free for label in set(labels(image)))
-    taken: list[LabelledImage] = []
-    for _ in range(min(count, len(free) - 1)):
-        spare = [image for image in free if all(left[label] > 1 for label in labels(image))]
-        labelled = [image for image in spare if labels(image)]
-        image = (labelled or spare or free)[0]
-        free.remove(image)
-        left.subtract(set(labels(image)))
-        taken.append(image)
-    return taken
+    """Move images out of `free`, taking the last training image of a class only when nothing else is left.
+
+    One pass is enough: an image whose class is down to its last one stays so, whatever is taken after it.
+    """
+    wanted = max(0, min(count, len(free) - 1))
+    shown = [set(labels(image)) for image in free]
+    left = Counter(label for names in shown for label in names)
+    rows: list[int] = []
+    for row, names in enumerate(shown):
+        if len(rows) < wanted and names and all(left[label] > 1 for label in names):
+            left.subtract(names)
+            rows.append(row)
+    taken = set(rows)
+    others = [row for row in range(len(free)) if row not in taken]
+    rows += sorted(others, key=lambda row: bool(shown[row]))[: wanted - len(rows)]
+    taken = set(rows)
+    moved = [free[row] for row in rows]
+    free[:] = [image for row, image in enumerate(free) if row not in taken]
+    return moved

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from typing import Any
 
 from pydantic import SecretStr
 
-from pipeline.models import Export, ModelFacts, TrainingRun, TrainPlan, TrainRequest
+from pipeline.models import Export, ModelFacts, Operation, TrainingRun, TrainPlan, TrainRequest
 from pipeline.planning import resolve_plan
 from pipeline.provider import ByteStream
 from providers.http import ClientOptions
@@ -17,6 +16,7 @@ from providers.pictograph import PictographProvider
 from providers.pictograph_profile import pictograph_profile
 from providers.retry import RetryPolicy
 from sandbox.server import SandboxServer
+from tests.waiting import eventually
 
 DATASET = "road signs/1"
 PROFILE = pictograph_profile(sandbox=True)
@@ -56,15 +56,17 @@ class Account:
     def plan(self, **request: Any) -> TrainPlan:
         """Return the plan of a new operation."""
         asked = TrainRequest(**{"dataset": DATASET, "sandbox": True, "status_filter": None, **request})
-        return resolve_plan(asked, PROFILE, f"operation-{next(OPERATIONS)}")
+        return resolve_plan(asked, PROFILE, Operation(id=f"operation-{next(OPERATIONS)}"))
 
     def export(self, plan: TrainPlan) -> Export:
         """Return the plan's export, finished."""
-        export = self.provider.find_or_create_export(plan)
-        while not export.status.is_terminal:
-            time.sleep(0.02)
-            export = self.provider.get_export(export)
-        return export
+        asked = self.provider.find_or_create_export(plan)
+
+        def ended() -> Export | None:
+            seen = self.provider.get_export(asked)
+            return seen if seen.status.is_terminal else None
+
+        return asked if asked.status.is_terminal else eventually(ended, "the export's end")
 
     def run(self) -> tuple[TrainPlan, Export, TrainingRun]:
         """Return a new run and what it was made from."""

@@ -8,9 +8,20 @@ import subprocess
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
+
 from tests.contract import client_calls
 
-OLD_PYTHON = Path(__file__).parents[2] / os.environ.get("PICTOGRAPH_1_0_PYTHON", ".venv-pictograph-1.0/bin/python")
+VARIABLE = "PICTOGRAPH_1_0_PYTHON"
+"""Names the interpreter of an environment with pictograph 1.0.x, where it is not the one ``make`` installs."""
+
+
+def old_interpreter() -> str:
+    """Return the interpreter that has the vendor's 1.0 client; a missing one is a failure, not a skip."""
+    path = Path(__file__).parents[2] / os.environ.get(VARIABLE, ".venv-pictograph-1.0/bin/python")
+    if not path.exists():
+        pytest.fail(f"no interpreter at {str(path)!r}: run `make install-test`, or name one in {VARIABLE}")
+    return str(path)
 
 
 class Client(Protocol):
@@ -41,7 +52,7 @@ class OwnInterpreter:
     """The client another interpreter has."""
 
     def __init__(self, key: str, url: str) -> None:
-        command = [str(OLD_PYTHON), client_calls.__file__, key, url]
+        command = [old_interpreter(), client_calls.__file__, key, url]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def call(self, target: str, args: list[Any], kwargs: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pictograph
 import pytest
 from PIL import Image
 
@@ -13,9 +14,6 @@ from pipeline.agreement import box_iou
 from pipeline.inference import InferenceJob, run_inference
 from pipeline.models import ModelTask, Prediction
 from tests.graphs import Head, save_heads
-
-pictograph = pytest.importorskip("pictograph")
-pytest.importorskip("cv2")
 
 ANCHORS = 8 * 8 + 4 * 4 + 2 * 2
 SIZES = ((96, 96), (75, 140), (150, 61))

@@ -145,15 +145,19 @@ def test_paging_reads_everything(new_account: NewAccount, dialect: str) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("action", ["reset", "close", "status"])
 def test_a_lost_answer_to_create_pays_once(new_account: NewAccount, dialect: str, action: str) -> None:
-    """The run was made and its answer lost: the repeated request carries the same key and gives the same run."""
+    """The run was made and its answer lost: said to be unknown, found by its name, and the same run if sent again."""
     account = new_account(script=ENDLESS, **DIALECTS[dialect])
     plan = account.plan()
     export = account.export(plan)
     account.control.fault(action, method="POST", path=r"/training/$", stage="after", status=502)
-    run = account.provider.create_run(plan, export)
-    assert account.paths("POST").count("/api/v1/developer/training/") == 2
+    with pytest.raises(ProviderError) as caught:
+        account.provider.create_run(plan, export)
+    assert caught.value.context.outcome_unknown
+    assert account.paths("POST").count("/api/v1/developer/training/") == 1
+    found = account.provider.find_run(plan)
+    assert found is not None
+    assert account.provider.create_run(plan, export).handle == found.handle
     assert account.control.bill()["started_runs"] == 1
-    assert account.provider.get_run(run.handle).handle == run.handle
 
 
 @pytest.mark.parametrize("stage", ["before", "after"])

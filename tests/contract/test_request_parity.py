@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from pipeline.models import TrainPlan, TrainRequest
+from pipeline.models import Export, Operation, TrainingRun, TrainPlan, TrainRequest
 from pipeline.planning import resolve_plan
 from providers.http import ClientOptions
 from providers.pictograph import PictographProvider
@@ -27,9 +27,8 @@ from providers.pictograph_profile import pictograph_profile
 from providers.pictograph_values import ModelRecord, TrainingSpec
 from sandbox.server import SandboxServer
 from tests.contract import client_calls
-from tests.contract.published_clients import OLD_PYTHON, Client, InProcess, OwnInterpreter
-
-pytest.importorskip("pictograph")
+from tests.contract.published_clients import Client, InProcess, OwnInterpreter
+from tests.waiting import eventually
 
 DATASET, EXPORT, MODEL = "road signs", "night 1", "signs model"
 AWKWARD = "a/b ü?%2F#"
@@ -37,6 +36,7 @@ CONFIG: dict[str, Any] = {"epochs": 3, "image_size": 64}
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 KEY = "0123456789abcdef" * 2
 SCRIPT = {"mode": "looks", "steps": [{"status": "running", "for_looks": 1, "epochs": 2}, {"status": "completed"}]}
+T = TypeVar("T", Export, TrainingRun)
 COMPARED_HEADERS = ("accept", "accept-encoding", "content-type", "idempotency-key", "x-api-key")
 
 
@@ -85,6 +85,11 @@ DIFFERENCES: dict[tuple[str, str], Difference] = {
 Accept-Encoding (ours is ``identity``: a compressed answer has another digest and cannot be resumed)."""
 
 
+def ended(seen: T) -> T | None:
+    """Return an export or run that has ended."""
+    return seen if seen.status.is_terminal else None
+
+
 class Side:
     """An account with the same content as the other side's."""
 
@@ -95,16 +100,13 @@ class Side:
         profile = pictograph_profile(sandbox=True)
         self.provider = PictographProvider(SecretStr(self.account.api_key), ClientOptions(self.account.url), profile)
         request = TrainRequest(dataset=DATASET, sandbox=True, status_filter=None)
-        self.plan: TrainPlan = resolve_plan(request, profile, "parity")
+        self.plan: TrainPlan = resolve_plan(request, profile, Operation(id="parity"))
         self.provider.check_account(self.plan)
         self.provider.credits.unit()
-        self.export = self.provider.exports.create(DATASET, EXPORT, include_images=True)
-        while not self.export.status.is_terminal:
-            self.export = self.provider.get_export(self.export)
+        asked = self.provider.exports.create(DATASET, EXPORT, include_images=True)
+        self.export = eventually(lambda: ended(self.provider.get_export(asked)), "the export's end")
         self.run_id = self.new_run("finished")
-        run = self.provider.training.get(self.run_id)
-        while not run.status.is_terminal:
-            run = self.provider.training.get(self.run_id)
+        run = eventually(lambda: ended(self.provider.training.get(self.run_id)), "the run's end")
         self.model: ModelRecord = self.provider.models.get(run.model_id or "")
         self.account.configure(script={"mode": "manual", "steps": [{"status": "running"}]})
         self.live_run = self.new_run("live")
@@ -160,8 +162,6 @@ def current(server: SandboxServer) -> Iterator[Pair]:
 @pytest.fixture(scope="module")
 def first(server: SandboxServer) -> Iterator[Pair]:
     """A client of the first era against its dialect."""
-    if not OLD_PYTHON.exists():
-        pytest.skip(f"no interpreter with pictograph 1.0 at {OLD_PYTHON}: set PICTOGRAPH_1_0_PYTHON")
     yield from make_pair(server, "1.0", OwnInterpreter, dialect="v1", billing="credits")
 
 

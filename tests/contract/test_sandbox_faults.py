@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer
+from tests.waiting import eventually
 
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # saves loading certificates for each call
 CONTENT = bytes(range(256)) * 4096
 
 
@@ -33,8 +32,7 @@ def made(server: SandboxServer) -> SandboxAccount:
     account.upload_model(CONTENT)
     with account.http() as http:
         http.post("/exports/", json={"dataset_name": "ds", "name": "e", "include_images": True})
-        while not http.get("/exports/?status=completed").json()["exports"]:
-            pass
+        eventually(lambda: http.get("/exports/?status=completed").json()["exports"], "the export")
         http.post("/training/", json=order())
         assert http.get("/training/r").json()["data"]["status"] == "completed"
     return account
@@ -59,21 +57,23 @@ def link(account: SandboxAccount) -> str:
         return str(http.get("/models/r/download").json()["download_url"])
 
 
-def fetch(url: str, **headers: str) -> httpx.Response:
-    """Get a link without a key."""
-    return httpx.get(url, headers=headers, trust_env=False, verify=NO_TLS, timeout=5)
+@pytest.fixture(scope="module")
+def web() -> Iterator[httpx.Client]:
+    """A client without a key, as anybody has one who is given a link."""
+    with httpx.Client(trust_env=False, timeout=30) as opened:
+        yield opened
 
 
 def call(account: SandboxAccount, path: str = "/credits/balance", **options: Any) -> httpx.Response:
     """Make one call of the API."""
-    with account.http(timeout=options.pop("timeout", 5)) as http:
+    with account.http(timeout=30) as http:
         return http.get(path, **options)
 
 
-def drain(url: str) -> tuple[bytes, httpx.Headers, type[Exception] | None]:
+def drain(web: httpx.Client, url: str) -> tuple[bytes, httpx.Headers, type[Exception] | None]:
     """Read a link as far as it goes: the bytes, the headers, and what broke it."""
     got = bytearray()
-    with httpx.stream("GET", url, trust_env=False, verify=NO_TLS) as answer:
+    with web.stream("GET", url) as answer:
         try:
             for chunk in answer.iter_bytes():
                 got += chunk
@@ -82,15 +82,15 @@ def drain(url: str) -> tuple[bytes, httpx.Headers, type[Exception] | None]:
         return bytes(got), answer.headers, None
 
 
-def test_a_signed_link_serves_the_bytes_without_a_key(account: SandboxAccount) -> None:
+def test_a_signed_link_serves_the_bytes_without_a_key(account: SandboxAccount, web: httpx.Client) -> None:
     """The whole object arrives with its length, an entity tag and a matching digest."""
-    answer = fetch(link(account))
+    answer = web.get(link(account))
     assert (answer.status_code, answer.content) == (200, CONTENT)
     assert answer.headers["content-length"] == str(len(CONTENT))
     assert answer.headers["accept-ranges"] == "bytes"
     digest = base64.b64encode(hashlib.md5(CONTENT, usedforsecurity=False).digest()).decode()
     assert answer.headers["x-goog-hash"] == f"md5={digest}"
-    head = httpx.head(link(account), trust_env=False, verify=NO_TLS)
+    head = web.head(link(account))
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
 
 
@@ -107,43 +107,47 @@ def test_a_signed_link_serves_the_bytes_without_a_key(account: SandboxAccount) -
         ("pages=1", 200, CONTENT, None),
     ],
 )
-def test_ranges(account: SandboxAccount, wanted: str, status: int, expected: bytes, shown: str | None) -> None:
+def test_ranges(
+    account: SandboxAccount, web: httpx.Client, wanted: str, status: int, expected: bytes, shown: str | None
+) -> None:
     """One range is served, one that cannot be is a 416, several or unknown units give the whole object."""
-    answer = fetch(link(account), Range=wanted)
+    answer = web.get(link(account), headers={"Range": wanted})
     assert (answer.status_code, answer.headers.get("content-range")) == (status, shown)
     assert answer.content == expected
 
 
-def test_a_range_is_conditional_on_the_tag(account: SandboxAccount) -> None:
+def test_a_range_is_conditional_on_the_tag(account: SandboxAccount, web: httpx.Client) -> None:
     """If-Range with the current tag or date gives the range, with any other the whole object."""
     url = link(account)
-    headers = fetch(url).headers
+    headers = web.get(url).headers
     for validator in (headers["etag"], headers["last-modified"]):
-        assert fetch(url, Range="bytes=5-", **{"If-Range": validator}).status_code == 206
-    assert fetch(url, Range="bytes=5-", **{"If-Range": '"other"'}).status_code == 200
+        assert web.get(url, headers={"Range": "bytes=5-", "If-Range": validator}).status_code == 206
+    assert web.get(url, headers={"Range": "bytes=5-", "If-Range": '"other"'}).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("mode", "present"), [("goog", "x-goog-hash"), ("content-md5", "content-md5"), ("etag-md5", None), ("none", None)]
 )
-def test_the_digest_is_where_the_account_wants_it(account: SandboxAccount, mode: str, present: str | None) -> None:
+def test_the_digest_is_where_the_account_wants_it(
+    account: SandboxAccount, web: httpx.Client, mode: str, present: str | None
+) -> None:
     """At most one header carries the MD5; only etag-md5 has it as the entity tag."""
     account.configure(hash_headers=mode)
-    headers = fetch(link(account)).headers
+    headers = web.get(link(account)).headers
     assert [name for name in ("x-goog-hash", "content-md5") if name in headers] == ([present] if present else [])
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     assert (headers["etag"] == f'"{md5}"') == (mode == "etag-md5")
 
 
-def test_a_link_is_good_for_its_object_and_its_time(account: SandboxAccount) -> None:
+def test_a_link_is_good_for_its_object_and_its_time(account: SandboxAccount, web: httpx.Client) -> None:
     """A changed path, a changed expiry and an expired link are refused with XML."""
     url = link(account)
     account.configure(signed_url_ttl_s=-1)
-    old = fetch(link(account))
+    old = web.get(link(account))
     assert (old.status_code, "ExpiredToken" in old.text) == (403, True)
     assert old.headers["content-type"].startswith("application/xml")
     for changed in (url.replace("model.onnx", "config.json"), url.replace("Expires=1", "Expires=2"), url[:-4]):
-        assert fetch(changed).status_code == 403
+        assert web.get(changed).status_code == 403
 
 
 def test_the_status_fault_comes_with_its_headers_so_often(account: SandboxAccount) -> None:
@@ -199,6 +203,9 @@ def test_a_stall_outlasts_an_impatient_client(account: SandboxAccount, stage: st
     account.fault("stall", method="POST", path="/training/$", stage=stage, seconds=30)
     with account.http(timeout=0.3) as http, pytest.raises(httpx.ReadTimeout):
         http.post("/training/", json=order())
+    eventually(lambda: account.faults()[0]["hits"] == 1, "the request")  # the client may have been the faster one
+    if stage == "after":
+        eventually(lambda: account.bill()["started_runs"] == before + 1, "the effect")
     assert account.bill()["started_runs"] - before == (stage == "after")
     account.clear_faults()
     account.fault("stall", stage=stage, seconds=0.2)
@@ -207,47 +214,47 @@ def test_a_stall_outlasts_an_impatient_client(account: SandboxAccount, stage: st
     assert time.monotonic() - begin >= 0.2
 
 
-def test_a_truncated_download_says_more_than_it_sends(account: SandboxAccount) -> None:
+def test_a_truncated_download_says_more_than_it_sends(account: SandboxAccount, web: httpx.Client) -> None:
     """Content-Length names the whole, half of it comes, and a range brings the rest."""
     url = link(account)
     account.fault("truncate", path="^/storage/", after_bytes=300_000)
-    got, headers, broke = drain(url)
+    got, headers, broke = drain(web, url)
     assert headers["content-length"] == str(len(CONTENT))
     assert broke is httpx.RemoteProtocolError
     assert got == CONTENT[:300_000]
-    assert got + fetch(url, Range=f"bytes={len(got)}-").content == CONTENT
+    assert got + web.get(url, headers={"Range": f"bytes={len(got)}-"}).content == CONTENT
 
 
-def test_a_connection_can_break_in_the_middle_of_a_download(account: SandboxAccount) -> None:
+def test_a_connection_can_break_in_the_middle_of_a_download(account: SandboxAccount, web: httpx.Client) -> None:
     """With after_bytes a reset comes after that much of the body."""
     account.fault("reset", path="^/storage/", after_bytes=100_000)
-    got, _, broke = drain(link(account))
+    got, _, broke = drain(web, link(account))
     assert broke is httpx.ReadError
     assert got == CONTENT[: len(got)]
     assert 0 < len(got) <= 100_000
 
 
-def test_a_flipped_bit_changes_one_byte_and_no_header(account: SandboxAccount) -> None:
+def test_a_flipped_bit_changes_one_byte_and_no_header(account: SandboxAccount, web: httpx.Client) -> None:
     """Length and digest are those of the real object, one byte is not."""
-    clean = fetch(link(account))
+    clean = web.get(link(account))
     account.fault("bitflip", path="^/storage/", after_bytes=700_000)
-    flipped = fetch(link(account))
+    flipped = web.get(link(account))
     assert [at for at in range(len(CONTENT)) if flipped.content[at] != CONTENT[at]] == [700_000]
     for name in ("content-length", "etag", "x-goog-hash"):
         assert flipped.headers[name] == clean.headers[name]
 
 
-def test_headers_can_be_changed_and_removed(account: SandboxAccount) -> None:
+def test_headers_can_be_changed_and_removed(account: SandboxAccount, web: httpx.Client) -> None:
     """A wrong digest, a new tag and a missing length are told without touching the body."""
     account.fault("headers", path="^/storage/", headers={"x-goog-hash": "md5=AAAA", "ETag": None})
-    answer = fetch(link(account))
+    answer = web.get(link(account))
     assert (answer.headers["x-goog-hash"], "etag" in answer.headers, answer.content) == ("md5=AAAA", False, CONTENT)
 
 
-def test_a_range_can_be_ignored(account: SandboxAccount) -> None:
+def test_a_range_can_be_ignored(account: SandboxAccount, web: httpx.Client) -> None:
     """The server answers 200 with the whole object, as some proxies do."""
     account.fault("ignore_range", path="^/storage/")
-    answer = fetch(link(account), Range="bytes=10-")
+    answer = web.get(link(account), headers={"Range": "bytes=10-"})
     assert (answer.status_code, answer.content) == (200, CONTENT)
 
 

@@ -1,10 +1,10 @@
 """The sandbox as a process: starting, finding, killing, idling, and the command line."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +14,15 @@ import httpx
 import pytest
 
 from sandbox.client import SandboxAccount, new_account
+from sandbox.jobfolder import JobFolder
 from sandbox.launch import ADDRESS_FILE, LOG_FILE, SandboxStartError, ensure_running, find_running, home_lock
 from sandbox.server import SandboxServer, free_socket
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 EXPORT = {"dataset_name": "ds", "name": "e", "include_images": True}
+BUILT_IN = {"road-signs": 200, "road-signs-classes": 200}
+"""The default account's data sets with their sizes."""
 Start = Callable[[], tuple[subprocess.Popen[bytes], str]]
 
 
@@ -35,7 +39,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         )
         log.close()
         children.append(child)
-        found = wait_for(lambda: find_running(tmp_path), child, tmp_path)
+        eventually(lambda: find_running(tmp_path) or child.poll() is not None, "the server")
+        found = find_running(tmp_path)
+        assert found is not None, f"the server ended: {(tmp_path / LOG_FILE).read_text()[-2000:]}"
         return child, found.url
 
     yield run
@@ -44,23 +50,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         child.wait()
 
 
-def wait_for(look: Callable[[], Any], child: subprocess.Popen[bytes] | None = None, home: Path | None = None) -> Any:
-    """Return the first thing that is true, for up to half a minute."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        if child is not None and child.poll() is not None and home is not None:
-            pytest.fail(f"the server ended: {(home / LOG_FILE).read_text()[-2000:]}")
-        time.sleep(0.02)
-    pytest.fail("waited in vain")
-
-
 def train(account: SandboxAccount, *, pipeline_type: str = "yolox", **config: Any) -> dict[str, Any]:
     """Make dataset and export where they are missing, and start a run."""
     with account.http() as http:
         http.post("/exports/", json=EXPORT)
-        wait_for(lambda: http.get("/exports/?status=completed").json()["exports"])
+        eventually(lambda: http.get("/exports/?status=completed").json()["exports"])
         body = {"dataset_name": "ds", "export_name": "e", "pipeline_type": pipeline_type, "name": "r"}
         answer = http.post("/training/", json={**body, "config": config})
         assert answer.status_code == 201, answer.text
@@ -87,7 +81,7 @@ def test_a_killed_server_forgets_nothing(start: Start) -> None:
     assert url == first_url
     again = SandboxAccount(url, account.api_key)
     assert look(again, run["id"])["id"] == run["id"]
-    wait_for(lambda: look(again)["status"] == "completed")
+    eventually(lambda: look(again)["status"] == "completed")
     assert (again.bill()["paid_runs"], again.bill()["charged"]) == (1, 4 * 22_917)
     assert again.requests()[0]["path"].endswith("/exports/")
 
@@ -98,13 +92,13 @@ def test_a_training_survives_the_death_of_its_server(start: Start) -> None:
     account = new_account(url, engine="real")
     account.add_dataset("ds", count=10, size=64)
     train(account, epochs=25, image_size=64)
-    wait_for(lambda: look(account)["current_epoch"] >= 3)
+    eventually(lambda: look(account)["current_epoch"] >= 3)
     child.send_signal(signal.SIGKILL)
     child.wait()
     _, url = start()
     again = SandboxAccount(url, account.api_key)
     assert look(again)["status"] in ("queued", "running")
-    ended = wait_for(lambda: ended_view(again))
+    ended = eventually(lambda: ended_view(again))
     assert (ended["status"], ended["progress"], ended["total_epochs"]) == ("completed", 100, 25)
     assert 0 <= ended["metrics"]["mAP50"] <= 1
     assert len(ended["metrics"]["history"]) == 25
@@ -119,12 +113,12 @@ def test_a_training_goes_on_when_its_server_is_started_again(tmp_path: Path) -> 
         account = server.new_account(engine="real")
         account.add_dataset("ds", count=10, size=64)
         run = train(account, epochs=25, image_size=64)
-        wait_for(lambda: look(account)["current_epoch"] >= 2)
+        eventually(lambda: look(account)["current_epoch"] >= 2)
     assert not trains(tmp_path / "jobs" / run["id"])
     with SandboxServer(tmp_path) as server:
         again = SandboxAccount(server.url, account.api_key)
         assert look(again)["status"] in ("queued", "running")
-        ended = wait_for(lambda: ended_view(again))
+        ended = eventually(lambda: ended_view(again))
         assert (ended["status"], ended["current_epoch"]) == ("completed", 25)
         assert (again.bill()["started_runs"], again.bill()["paid_runs"]) == (1, 1)
     assert not (tmp_path / "jobs" / run["id"]).exists()
@@ -137,13 +131,13 @@ def ended_view(account: SandboxAccount) -> dict[str, Any] | None:
 
 
 def test_a_real_training_is_followed_and_stopped(tmp_path: Path) -> None:
-    """Progress and loss are shown while it trains; a cancel ends the child within a second; one trains at a time."""
+    """Progress and loss are shown while it trains; a cancel ends the child at once; one trains at a time."""
     with SandboxServer(tmp_path) as server:
         account = server.new_account(engine="real")
         account.add_dataset("ds", count=12, size=64)
         first = train(account, epochs=2000, image_size=64)
         second = train_again(account)
-        seen = wait_for(lambda: view if (view := look(account, first["id"]))["current_epoch"] >= 2 else None)
+        seen = eventually(lambda: view if (view := look(account, first["id"]))["current_epoch"] >= 2 else None)
         assert seen["status"] == "running"
         assert seen["progress"] == 100 * seen["current_epoch"] // 2000
         assert seen["metrics"]["loss"] > 0
@@ -151,11 +145,10 @@ def test_a_real_training_is_followed_and_stopped(tmp_path: Path) -> None:
         assert look(account, second)["status"] == "queued"
         folder = tmp_path / "jobs" / first["id"]
         assert trains(folder)
-        begin = time.monotonic()
         with account.http() as http:
             http.post(f"/training/{first['id']}/cancel")
-            wait_for(lambda: not trains(folder))
-            assert time.monotonic() - begin < 1
+            eventually(lambda: not trains(folder), "the child's end")
+            assert look(account, first["id"])["current_epoch"] < 1000
             assert look(account, second)["status"] in ("queued", "running")
             http.post(f"/training/{second}/cancel")
         assert account.bill()["net"] == 0
@@ -176,8 +169,7 @@ def train_again(account: SandboxAccount) -> str:
 
 def trains(folder: Path) -> bool:
     """Whether a training child works in this folder."""
-    shown = subprocess.run(["ps", "-ww", "-e", "-o", "command="], capture_output=True, text=True, check=True).stdout
-    return any("sandbox.training" in line and str(folder) in line for line in shown.splitlines())
+    return JobFolder(folder).is_taken
 
 
 def test_a_training_that_cannot_be_fails_with_its_reason(tmp_path: Path) -> None:
@@ -186,27 +178,46 @@ def test_a_training_that_cannot_be_fails_with_its_reason(tmp_path: Path) -> None
         account = server.new_account(engine="real")
         account.add_dataset("ds", count=6, size=64)
         train(account, pipeline_type="classification")
-        ended = wait_for(lambda: ended_view(account))
+        ended = eventually(lambda: ended_view(account))
         assert ended["status"] == "failed"
         assert "images" in ended["error_message"]
         assert account.bill()["net"] == 0
 
 
 def test_two_starters_get_one_server(tmp_path: Path) -> None:
-    """ensure_running from several threads and again later returns the same address; it ends itself when idle."""
+    """ensure_running from several threads and again later returns the same address, with data and a secret key."""
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: ensure_running(tmp_path, idle_exit_s=1.5), range(3)))
+        found = list(pool.map(lambda _: ensure_running(tmp_path), range(3)))
     assert len({(address.url, address.api_key) for address in found}) == 1
     address = ensure_running(tmp_path)
     assert address == found[0]
     assert address.api_key.startswith("pk_live_sandbox_")
     assert address.api_key not in repr(address)
-    with SandboxAccount(address.url, address.api_key).http() as http:
-        names = {row["name"]: row["image_count"] for row in http.get("/datasets/").json()["data"]}
-    assert names == {"road-signs": 200, "road-signs-classes": 200}
-    time.sleep(1.6)  # the one thing to wait for is that nothing asks
-    wait_for(lambda: not (tmp_path / ADDRESS_FILE).exists())
+    assert images_of(SandboxAccount(address.url, address.api_key)) == BUILT_IN
+    pid = int(httpx.get(f"{address.url}/_sandbox/health", timeout=30, trust_env=False).json()["pid"])
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not (tmp_path / ADDRESS_FILE).exists(), "the server's end")
     assert address.api_key not in (tmp_path / LOG_FILE).read_text()
+
+
+def images_of(account: SandboxAccount) -> dict[str, int]:
+    """Return the account's data sets with their sizes."""
+    with account.http(timeout=30) as http:
+        return {row["name"]: row["image_count"] for row in http.get("/datasets/").json()["data"]}
+
+
+def test_a_server_that_nobody_asks_ends_itself(tmp_path: Path) -> None:
+    """With --exit-when-idle it ends in order after that time without a request, and takes its address with it."""
+    (tmp_path / "default-key").write_text("pk_live_sandbox_none")
+    idle = [sys.executable, "-m", "sandbox", "serve", "--home", str(tmp_path), "--exit-when-idle", "0.5"]
+    with (tmp_path / LOG_FILE).open("ab") as log:
+        child = subprocess.Popen(idle, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        assert child.wait(60) == 0, (tmp_path / LOG_FILE).read_text()
+    finally:
+        child.kill()
+        child.wait()
+    assert not (tmp_path / ADDRESS_FILE).exists()
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -245,22 +256,31 @@ def test_a_terminated_server_tidies_up(start: Start, tmp_path: Path) -> None:
     account = new_account(url, engine="real")
     account.add_dataset("ds", count=10, size=64)
     run = train(account, epochs=2000, image_size=64)
-    wait_for(lambda: trains(tmp_path / "jobs" / run["id"]))
+    eventually(lambda: trains(tmp_path / "jobs" / run["id"]))
     child.terminate()
     assert child.wait(10) == 0
     assert not (tmp_path / ADDRESS_FILE).exists()
-    wait_for(lambda: not trains(tmp_path / "jobs" / run["id"]))
+    eventually(lambda: not trains(tmp_path / "jobs" / run["id"]))
 
 
 def test_the_command_line(start: Start, tmp_path: Path) -> None:
-    """status, import, bill and reset work on the running server; a wrong home is answered with a line that helps."""
+    """status, import, bill and reset work on the running server; reset leaves the built-in data sets and no run."""
     _, url = start()
-    new_account(url, api_key="pk_live_sandbox_none", engine="scripted")
+    account = new_account(url, api_key="pk_live_sandbox_none", engine="scripted")
     folder = tmp_path / "pictures"
     make_class_folders(folder)
-    assert command(tmp_path, "status")["url"] == url
-    assert command(tmp_path, "import", str(folder), "--name", "mine")["image_count"] == 4
-    assert command(tmp_path, "bill")["started_runs"] == 0
+    assert json.loads(command(tmp_path, "status"))["url"] == url
+    assert json.loads(command(tmp_path, "import", str(folder), "--name", "mine"))["image_count"] == 4
+    account.add_dataset("ds", count=3, size=64)
+    train(account)
+    assert json.loads(command(tmp_path, "bill"))["started_runs"] == 1
+    assert "as new" in command(tmp_path, "reset")
+    assert json.loads(command(tmp_path, "bill"))["started_runs"] == 0
+    assert images_of(account) == BUILT_IN
+
+
+def test_a_command_for_a_home_without_a_server_says_what_to_do(tmp_path: Path) -> None:
+    """One line that names the command to start one, and no traceback."""
     wrong = subprocess.run(
         [sys.executable, "-m", "sandbox", "bill", "--home", str(tmp_path / "no")],
         cwd=ROOT,
@@ -283,8 +303,8 @@ def make_class_folders(folder: Path) -> None:
             Image.new("RGB", (32, 32), (90 * index, 40 * number, 9)).save(folder / name / f"{name}{number}.png")
 
 
-def command(home: Path, *words: str) -> dict[str, Any]:
-    """Run a command on a home and return the JSON it prints."""
+def command(home: Path, *words: str) -> str:
+    """Run a command on a home and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", "sandbox", *words, "--home", str(home)],
         cwd=ROOT,
@@ -293,4 +313,4 @@ def command(home: Path, *words: str) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    return done.stdout

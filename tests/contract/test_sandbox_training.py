@@ -11,6 +11,7 @@ import pytest
 from sandbox.client import SandboxAccount
 from sandbox.clock import ManualClock
 from sandbox.server import SandboxServer
+from tests.waiting import eventually
 
 Ready = Callable[..., tuple[SandboxAccount, httpx.Client]]
 LOOKS = [{"status": "queued"}, {"status": "running", "for_looks": 2, "epochs": 10}, {"status": "completed"}]
@@ -41,8 +42,7 @@ def ready(server: SandboxServer) -> Iterator[Ready]:
         http = manager.__enter__()
         clients.append(manager)
         http.post("/exports/", json={"dataset_name": "ds", "name": "e", "include_images": images})
-        while not http.get("/exports/?status=completed").json()["exports"]:
-            pass
+        eventually(lambda: http.get("/exports/?status=completed").json()["exports"], "the export")
         return account, http
 
     yield make

@@ -16,6 +16,8 @@ from typing import Any, Self
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
+from tests.waiting import eventually
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -124,6 +126,10 @@ class Browser:
                 return text
             assert time.monotonic() < deadline, f"not on the page after {PAGE_S:.0f} s: {missing}; it says:\n{text}"
             time.sleep(0.2)
+
+    def wait_until(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression once it is true: pages go on laying out what they show."""
+        return eventually(lambda: self.run(expression), expression, within_s=PAGE_S, pause_s=0.2)
 
     def run(self, expression: str) -> Any:
         """Return the value of a JavaScript expression on the page."""

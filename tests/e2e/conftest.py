@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +23,9 @@ from pipeline.models import RunReport, TrainRequest
 from sandbox.client import SandboxAccount
 from sandbox.launch import find_running
 from sandbox.server import SandboxServer
+from tests.conftest import LOOPBACK
+from tests.loopback.sitecustomize import LOG_VARIABLE
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "pk_live_canary_7f3a91d2c4"
@@ -41,20 +43,6 @@ STEPS = (
 )
 """A training that moves on with every look, so that nothing depends on the clock."""
 METRICS = {"mAP50": 0.98, "evaluated_images": 20}
-T = TypeVar("T")
-
-# Runs at the start of every Python process of the command under test, whatever that process is.
-WATCH_CONNECTIONS = """
-import os, sys
-def _note(event, arguments):
-    if event == "socket.connect" and isinstance(arguments[1], tuple):
-        with open(os.environ["TEST_CONNECTIONS"], "a") as log:
-            log.write(f"{arguments[1][0]}\\n")
-    elif event == "socket.getaddrinfo":
-        with open(os.environ["TEST_CONNECTIONS"], "a") as log:
-            log.write(f"{arguments[0]}\\n")
-sys.addaudithook(_note)
-"""
 
 
 @dataclass(frozen=True)
@@ -101,17 +89,14 @@ class Ground:
 
     def environment(self, **changes: str) -> dict[str, str]:
         """Return the environment: nothing configured but a hosted key that must not be used."""
-        hooks = self.folder / "hooks"
-        hooks.mkdir(parents=True, exist_ok=True)
-        (hooks / "sitecustomize.py").write_text(WATCH_CONNECTIONS, encoding="utf-8")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DO_NOT_TRACK"))}
         return {
             **kept,
             "PREFECT_HOME": str(self.folder / "prefect"),
             "TRAIN_PIPELINE_SANDBOX_HOME": str(self.sandbox_home),
             "PICTOGRAPH_API_KEY": CANARY,
-            "TEST_CONNECTIONS": str(self.folder / "connections.txt"),
-            "PYTHONPATH": os.pathsep.join([str(hooks), str(ROOT)]),
+            LOG_VARIABLE: str(self.folder / "connections.jsonl"),
+            "PYTHONPATH": os.pathsep.join([LOOPBACK, str(ROOT)]),
             "COLUMNS": "120",
             **changes,
         }
@@ -132,12 +117,17 @@ class Ground:
         finally:
             command.end()
 
-    def sandbox_pid(self) -> int | None:
-        """Return the process that serves this ground's sandbox; none when it has ended."""
+    def noted(self, kind: str) -> list[Any]:
+        """Return every ``process`` that ran here, or every ``host`` one of them asked for, in order."""
+        lines = (self.folder / "connections.jsonl").read_text(encoding="utf-8").splitlines()
+        return [what for said, what in map(json.loads, lines) if said == kind]
+
+    def end_sandbox(self) -> None:
+        """End the process that serves this ground's sandbox, if it has not done so itself."""
         found = find_running(self.sandbox_home.resolve())
-        if found is None:
-            return None
-        return int(httpx.get(f"{found.url}/_sandbox/health", timeout=10, trust_env=False).json()["pid"])
+        if found is not None:
+            health = httpx.get(f"{found.url}/_sandbox/health", timeout=30, trust_env=False)
+            os.kill(int(health.json()["pid"]), signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -147,7 +137,6 @@ class Rehearsal:
     ground: Ground
     run_folder: str
     done: Done
-    sandbox_pid: int | None
 
     @cached_property
     def report(self) -> RunReport:
@@ -167,8 +156,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """Folders for the rehearsals, and the end of the sandbox they start."""
     made = Ground(tmp_path_factory.mktemp("user"))
     yield made
-    if (pid := made.sandbox_pid()) is not None:
-        os.kill(pid, signal.SIGTERM)
+    made.end_sandbox()
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +171,7 @@ def started_demo(ground: Ground) -> Iterator[Command]:
 def demo(ground: Ground, started_demo: Command, prefect_server: str) -> Rehearsal:
     """The first rehearsal, finished. The tests' own Prefect server, which it does not use, starts up meanwhile."""
     assert prefect_server
-    return Rehearsal(ground, "road-signs-yolox", started_demo.wait(), ground.sandbox_pid())
+    return Rehearsal(ground, "road-signs-yolox", started_demo.wait())
 
 
 @pytest.fixture(scope="session")
@@ -198,7 +186,7 @@ def started_second(ground: Ground, demo: Rehearsal) -> Iterator[Command]:
 @pytest.fixture(scope="session")
 def second(ground: Ground, started_second: Command) -> Rehearsal:
     """The second rehearsal, finished."""
-    return Rehearsal(ground, "road-signs-classes-classification", started_second.wait(), ground.sandbox_pid())
+    return Rehearsal(ground, "road-signs-classes-classification", started_second.wait())
 
 
 @dataclass(frozen=True)
@@ -232,7 +220,7 @@ class FlowRun:
             )
             return found if found and all(run["end_time"] for run in found) else []
 
-        return eventually(ended)
+        return eventually(ended, pause_s=0.2)
 
     def artifacts(self, kind: str) -> list[dict[str, Any]]:
         """Return its artifacts of one type."""
@@ -248,7 +236,7 @@ class FlowRun:
             found = self.find("/events/filter", filter=wanted, limit=50)
             return found if any(event["event"] == last for event in found) else []
 
-        return eventually(arrived)
+        return eventually(arrived, pause_s=0.2)
 
     def log_lines(self, until: str) -> list[str]:
         """Return the lines on the run's page, once one of them contains these words."""
@@ -258,16 +246,7 @@ class FlowRun:
             lines = [str(line["message"]) for line in self.find("/logs/filter", **query)]
             return lines if any(until in line for line in lines) else []
 
-        return eventually(arrived)
-
-
-def eventually(look: Callable[[], T], within_s: float = 60.0) -> T:
-    """Return the first look that is not empty; the server writes some things a moment late."""
-    deadline = time.monotonic() + within_s
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"nothing came within {within_s:.0f} s: {look}"
-        time.sleep(0.2)
-    return seen
+        return eventually(arrived, pause_s=0.2)
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,11 @@ class TestRehearsal:
     """No arguments, no account, no configuration."""
 
     def test_it_succeeds_and_says_what_it_is(self, demo: Rehearsal) -> None:
-        """Exit code 0; the very first line calls it a rehearsal and promises that nothing is charged."""
+        """Exit code 0; the very first line calls it a rehearsal and promises that no real money is spent."""
         assert demo.done.code == 0, demo.done.err
         first = demo.done.out.splitlines()[0]
         assert first.startswith("Rehearsal: ")
-        assert "nothing is charged" in first
+        assert "no real money is spent" in first
 
     def test_it_ends_with_what_counts(self, demo: Rehearsal) -> None:
         """Verdict, money, held-out metric of 0.90 or better, digest, and paths that exist."""

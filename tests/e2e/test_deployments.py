@@ -21,7 +21,8 @@ from deployments.serve import load_deployments
 from flows.train_pipeline import train_pipeline
 from pipeline.models import TrainConfig, TrainRequest
 from sandbox.client import SandboxAccount
-from tests.e2e.conftest import QUICK_STEPS, ROOT, RUN_S, address_of, eventually
+from tests.e2e.conftest import QUICK_STEPS, ROOT, RUN_S, address_of
+from tests.waiting import eventually
 
 DEFINED = {
     entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
@@ -53,7 +54,7 @@ def order(api: str, deployment: str, request: dict[str, Any]) -> httpx.Response:
         answer = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=30)
         return None if answer.status_code == 503 else answer
 
-    return eventually(lambda: [answer] if (answer := answered()) is not None else [])[0]
+    return eventually(lambda: [answer] if (answer := answered()) is not None else [], pause_s=0.2)[0]
 
 
 def final_state(api: str, run: str) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def final_state(api: str, run: str) -> dict[str, Any]:
         state = dict(httpx.get(f"{api}/flow_runs/{run}", timeout=30).json()["state"])
         return state if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else {}
 
-    return eventually(ended, within_s=120)
+    return eventually(ended, within_s=120, pause_s=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ class TestRunPage:
     def test_the_run_is_named_for_its_job(self, accepted: FlowRun) -> None:
         """Name from data set and pipeline; state Completed with the verdict as its message."""
         facts = accepted.facts
-        assert facts["name"] == "train-road-signs-yolox"
+        assert facts["name"] == "rehearse-road-signs-yolox"
         assert (facts["state"]["type"], facts["state"]["name"]) == ("COMPLETED", "Completed")
         assert facts["state"]["message"] == accepted.report.message
 
@@ -55,7 +55,7 @@ class TestRunPage:
         assert accepted.report.watched is not None
         assert accepted.report.watched.looks >= STEPS[0]["for_looks"] + STEPS[1]["for_looks"]
         (progress,) = accepted.artifacts("progress")
-        assert progress["key"] == "progress-road-signs-yolox"
+        assert progress["key"] == "rehearsal-progress-road-signs-yolox"
         assert progress["data"] == 100
         assert re.fullmatch(r"training: completed, epoch 6/6, \$\d+\.\d+ so far", progress["description"])
         assert datetime.fromisoformat(progress["updated"]) > datetime.fromisoformat(progress["created"])
@@ -72,7 +72,7 @@ class TestRunPage:
         """One Markdown artifact with money, metric, the loss curve and the predictions inside it, below 300 kB."""
         (report,) = accepted.artifacts("markdown")
         text = report["data"]
-        assert report["key"] == "report-road-signs-yolox"
+        assert report["key"] == "rehearsal-report-road-signs-yolox"
         assert report["description"].startswith("accepted: ")
         assert "# Accepted: road-signs-yolox-" in text
         assert "| Money | priced at $" in text
@@ -107,8 +107,8 @@ class TestEvents:
         assert accepted.report.plan is not None
         run = f"train-pipeline.run.{accepted.report.run.handle.run_id}"
         seen = [
-            (event["event"].removeprefix("train-pipeline."), subject_of(event))
-            for event in accepted.events("train-pipeline.finished.accepted")
+            (event["event"].removeprefix("train-pipeline.rehearsal."), subject_of(event))
+            for event in accepted.events("train-pipeline.rehearsal.finished.accepted")
         ]
         assert seen == [
             ("priced", f"train-pipeline.operation.{accepted.report.plan.operation_key}"),
@@ -121,11 +121,13 @@ class TestEvents:
 
     def test_payloads_say_enough_to_act_on(self, accepted: FlowRun) -> None:
         """The price, the provider's word, the outcome and the money are in the events."""
-        payloads = {event["event"]: event["payload"] for event in accepted.events("train-pipeline.finished.accepted")}
-        assert payloads["train-pipeline.priced"]["total"]["unit"] == "micro_usd"
-        assert payloads["train-pipeline.run.running"]["status"] == "running"
-        assert payloads["train-pipeline.finished.accepted"]["outcome"] == "accepted"
-        assert "charged $" in payloads["train-pipeline.finished.accepted"]["money"]
+        payloads = {
+            event["event"]: event["payload"] for event in accepted.events("train-pipeline.rehearsal.finished.accepted")
+        }
+        assert payloads["train-pipeline.rehearsal.priced"]["total"]["unit"] == "micro_usd"
+        assert payloads["train-pipeline.rehearsal.run.running"]["status"] == "running"
+        assert payloads["train-pipeline.rehearsal.finished.accepted"]["outcome"] == "accepted"
+        assert "charged $" in payloads["train-pipeline.rehearsal.finished.accepted"]["money"]
 
 
 FAILING = ({"status": "running"}, {"status": "failed", "error_message": "CUDA out of memory"})
@@ -163,7 +165,7 @@ def test_the_final_state_is_named_for_what_happened(
     assert words in state["message"]
     (report,) = run.artifacts("markdown")
     assert report["description"].startswith(f"{outcome.value}: ")
-    finished = run.events(f"train-pipeline.finished.{outcome.value}")[-1]
+    finished = run.events(f"train-pipeline.rehearsal.finished.{outcome.value}")[-1]
     assert finished["payload"]["outcome"] == outcome.value
     paid = run.report.run is not None
     assert len(account.bill()["runs"]) == int(paid)

@@ -15,7 +15,7 @@ import pytest
 
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer
-from tests.fault.workbench import DATASET, TIMEOUT_S, SkippingClock, Workbench, skip_waiting
+from tests.fault.workbench import DATASET, PATIENT_S, Patience, SkippingClock, Workbench, skip_waiting
 from tests.graphs import Head, save_heads
 
 CLASSES = ("parking", "stop", "warning")
@@ -43,17 +43,6 @@ def quiet_detector() -> bytes:
         return save_heads(Path(folder) / "model.onnx", head).read_bytes()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _prefect_drained(prefect_server: str) -> Iterator[None]:
-    """Let Prefect hand over its last lines while its server is there: afterwards it would try for a minute."""
-    yield
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    APILogWorker.drain_all(timeout=10)
-    EventsWorker.drain_all(timeout=10)
-
-
 @pytest.fixture
 def open_account(sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SandboxAccount]:
     """Return a function that opens an account with a data set and makes it the one the environment names."""
@@ -78,11 +67,12 @@ def make_bench(
     """Return a function that opens an account and puts the flow before it, with nothing left to wait for."""
 
     def make(**settings: Any) -> Workbench:
-        clock = SkippingClock()
+        clock, patience = SkippingClock(), Patience()
         skip_waiting(clock, monkeypatch)
-        monkeypatch.setenv("PICTOGRAPH_TIMEOUT", str(TIMEOUT_S))
-        monkeypatch.setattr("providers.storage._TIMEOUT", httpx.Timeout(TIMEOUT_S))
-        return Workbench(open_account(**settings), clock, tmp_path / "runs")
+        monkeypatch.setenv("PICTOGRAPH_TIMEOUT", str(PATIENT_S))
+        monkeypatch.setattr("providers.storage.LEAST_READ_S", PATIENT_S)
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", patience.lost(httpx.HTTPTransport.handle_request))
+        return Workbench(open_account(**settings), clock, patience, tmp_path / "runs")
 
     return make
 

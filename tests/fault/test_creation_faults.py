@@ -121,7 +121,6 @@ def test_two_flows_at_the_same_operation_pay_once(bench: Workbench, monkeypatch:
         return found
 
     monkeypatch.setattr(PictographProvider, "find_run", look_together)
-    monkeypatch.setenv("PICTOGRAPH_TIMEOUT", "20")
     ended: list[Ended] = []
 
     def go() -> None:

@@ -22,6 +22,8 @@ from tests.fault.workbench import (
 )
 
 AFTER_PAYING = ("look", "model", "mint")
+RETRIES = str(len(PASSING) + 2)
+"""Enough for every fault in a row, and for a pause of the machine that is taken for one."""
 STORED = ("export-bytes", "bytes")
 NAMES = [fault.name + fault.rule.get("retry_after", "") for fault in PASSING]
 
@@ -32,12 +34,14 @@ def test_faults_that_pass_do_not_stop_a_run_before_it_is_paid_for(
 ) -> None:
     """Ten faults in a row at one request: every one is outlived, the server's delays are kept, one run is paid."""
     bench = make_bench()
-    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", str(len(PASSING)))
+    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", RETRIES)
     bench.break_stage(stage, PASSING)
     ended = bench.run(wait=False)
     assert dict(zip(NAMES, bench.hits(), strict=True)) == dict.fromkeys(NAMES, 1)
     assert ended.state == "Submitted", ended.message
-    assert {5.0, 7.0} <= set(bench.clock.sleeps)
+    # A create that ends in 503 may have been carried out: the look-ups that follow it take longer than its delay.
+    assert ({5.0} if stage == "create" else {5.0, 7.0}) <= set(bench.clock.sleeps)
+    assert sum(bench.clock.sleeps) >= 5.0 + 7.0
     assert bench.started() == 1
 
 
@@ -46,7 +50,7 @@ def test_faults_that_pass_do_not_stop_the_pricing_where_there_are_no_quotes(
 ) -> None:
     """The older API prices by the minute: its estimate is asked for again just the same."""
     bench = make_bench(dialect="v1", billing="credits")
-    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", str(len(PASSING)))
+    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", RETRIES)
     bench.break_stage("estimate", PASSING)
     ended = bench.run(wait=False)
     assert dict(zip(NAMES, bench.hits(), strict=True)) == dict.fromkeys(NAMES, 1)
@@ -61,7 +65,7 @@ def test_faults_that_pass_do_not_stop_a_run_that_is_paid_for(
 ) -> None:
     """Ten faults in a row while watching or collecting: the model is accepted all the same, one run is paid."""
     bench = make_bench()
-    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", str(len(PASSING)))
+    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", RETRIES)
     bench.break_stage(stage, PASSING)
     ended = bench.run()
     assert dict(zip(NAMES, bench.hits(), strict=True)) == dict.fromkeys(NAMES, 1)
@@ -149,8 +153,8 @@ def test_retry_after_in_every_form(bench: Workbench, asked: str, least_s: float 
 
 
 def test_retry_after_as_a_date_is_waited_for(bench: Workbench) -> None:
-    """A date in twenty seconds is slept until then."""
-    bench.break_stage("find", [status(429, retry_after=later(20))])
+    """A date is slept until: what is left of 110 s when the answer comes, of which the flow's start takes a few."""
+    bench.break_stage("find", [status(429, retry_after=later(110))])
     ended = bench.run(wait=False)
     assert (ended.state, bench.hits(), bench.started()) == ("Submitted", [1], 1), ended.message
-    assert any(10 < slept <= 20 for slept in bench.clock.sleeps), bench.clock.sleeps
+    assert [slept for slept in bench.clock.sleeps if 20 < slept <= 110], bench.clock.sleeps

@@ -5,22 +5,25 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import providers.pictograph_profile
 from pipeline.dossier import read_report
-from pipeline.models import RunReport, TrainRequest
+from pipeline.models import Operation, RunReport, TrainRequest
 from sandbox.client import SandboxAccount
 
 DATASET = "ds"
-TIMEOUT_S = 0.5
-"""Silence after which our clients hang up; stalls last longer."""
-STALL_S = 5.0
+PATIENT_S = 20.0
+"""Silence after which our clients hang up: no pause of a busy machine is taken for a fault."""
+HASTY_S = 1.0
+"""The same for requests that are stalled on purpose."""
+STALL_S = 60.0
 """How long a stalled answer is held back, unless the client hangs up before."""
 
 STAGES: dict[str, tuple[str, str]] = {
@@ -85,6 +88,28 @@ def skip_waiting(clock: SkippingClock, monkeypatch: pytest.MonkeyPatch) -> None:
         stage = getattr(flow_module, name)
         assert stage.retries == 2  # Prefect's part of the promise stays as it is, only its delays go
         monkeypatch.setattr(flow_module, name, stage.with_options(retry_delay_seconds=0))
+
+
+class Patience:
+    """Makes our clients hang up early, and only on the requests that a test stalls."""
+
+    def __init__(self) -> None:
+        self._stalled: list[tuple[str, str]] = []
+
+    def lose(self, method: str, path: str) -> None:
+        """Hang up early on requests like these."""
+        self._stalled.append((method, path))
+
+    def lost(self, send: Callable[..., httpx.Response]) -> Callable[..., httpx.Response]:
+        """Return the transport's own way of sending, with the shorter time for an answer where one is due."""
+
+        def hasty(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+            path = request.url.path
+            if any(request.method == method and re.search(wanted, path) for method, wanted in self._stalled):
+                request.extensions["timeout"] = {**request.extensions["timeout"], "read": HASTY_S}
+            return send(transport, request)
+
+        return hasty
 
 
 def hurry(what: str, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
@@ -154,6 +179,7 @@ class Workbench:
 
     account: SandboxAccount
     clock: SkippingClock
+    patience: Patience
     output_dir: Path
 
     def request(self, **changes: Any) -> TrainRequest:
@@ -182,6 +208,8 @@ class Workbench:
         """Let faults strike the requests of a stage, one after the other."""
         method, path = STAGES[where]
         for fault in faults:
+            if fault.action == "stall":
+                self.patience.lose(method, path)
             self.account.fault(fault.action, method=method, path=path, **{**fault.rule, **rule})
 
     def hits(self) -> list[int]:
@@ -207,7 +235,7 @@ class Workbench:
         from pipeline.planning import resolve_plan
         from providers.pictograph_profile import pictograph_profile
 
-        plan = resolve_plan(self.request(**changes), pictograph_profile(sandbox=True), operation)
+        plan = resolve_plan(self.request(**changes), pictograph_profile(sandbox=True), Operation(id=operation))
         plan.output_dir.mkdir(parents=True)
         target = plan.output_dir / "model.onnx"
         target.write_bytes(b"the good model of last night")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import random
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.models import (
     CostEstimate,
@@ -20,6 +23,7 @@ from pipeline.models import (
     GuaranteeLevel,
     ModelTask,
     Money,
+    Operation,
     PollPolicy,
     ProviderProfile,
     RunHandle,
@@ -169,7 +173,7 @@ def make_request(**fields: Any) -> TrainRequest:
 
 def make_plan(operation_id: str = "op-1", profile: ProviderProfile | None = None, **request: Any) -> TrainPlan:
     """Return the plan of a request."""
-    return resolve_plan(make_request(**request), profile or make_profile(), operation_id)
+    return resolve_plan(make_request(**request), profile or make_profile(), Operation(id=operation_id))
 
 
 def make_export(**changes: Any) -> Export:
@@ -239,7 +243,20 @@ def make_zip(entries: dict[str, Any], date: tuple[int, int, int, int, int, int] 
 def make_archive(*labels: tuple[str, dict[str, Any]], **extra: Any) -> dict[str, Any]:
     """Return the entries of an export: every label and a picture for each, unless ``pictures`` names others."""
     names = extra.get("pictures", [document["image"]["file_name"] for _, document in labels])
-    return {**dict(labels), **{f"images/{name}": f"pixels of {name}".encode() for name in names}}
+    return {**dict(labels), **{f"images/{name}": picture_bytes(name) for name in names}}
+
+
+def picture_files(entries: dict[str, Any]) -> list[bytes]:
+    """Return the contents that are not JSON."""
+    return [content for content in entries.values() if isinstance(content, bytes)]
+
+
+@functools.cache
+def picture_bytes(seed: str, side: int = 64) -> bytes:
+    """Return a PNG of random colours, another for every seed."""
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(side * side * 3)).save(buffer, "PNG")  # noqa: S311
+    return buffer.getvalue()
 
 
 @pytest.fixture

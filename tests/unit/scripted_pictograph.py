@@ -10,13 +10,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from pipeline.models import (
-    Export,
-    ExportStatus,
-    RunHandle,
-    TrainPlan,
-    TrainRequest,
-)
+from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan, TrainRequest
 from pipeline.planning import resolve_plan
 from providers.http import ClientOptions
 from providers.pictograph import API_PREFIX, PictographProvider
@@ -30,7 +24,7 @@ Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 
 def plan(**request: Any) -> TrainPlan:
     """Return the plan of a request for the road signs."""
-    return resolve_plan(TrainRequest(dataset="road-signs", **request), PROFILE, "operation")
+    return resolve_plan(TrainRequest(dataset="road-signs", **request), PROFILE, Operation(id="operation"))
 
 
 def ok(payload: Any, status: int = 200) -> httpx.Response:
@@ -69,12 +63,13 @@ class Api:
     routes: dict[str, list[Answer]]
     asked: list[httpx.Request] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
+    profile: ProviderProfile = PROFILE
 
     @property
     def provider(self) -> PictographProvider:
         """A fresh adapter of this server."""
         options = ClientOptions("https://api.example", transport=httpx.MockTransport(self._answer), clock=self)
-        return PictographProvider(SecretStr("pk_live_key"), options, PROFILE)
+        return PictographProvider(SecretStr("pk_live_key"), options, self.profile)
 
     def lines(self) -> list[str]:
         """Return what was asked, one line each, below the API's prefix."""

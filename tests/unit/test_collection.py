@@ -6,13 +6,15 @@ import hashlib
 import shutil
 import threading
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import collection
-from pipeline.collection import CollectedFile, check_output_dir, collect, hash_file
+from pipeline.collection import CANDIDATE_NAME, CollectedFile, check_output_dir, collect, promote
 from pipeline.errors import (
     ArtifactTooLargeError,
     DigestMismatchError,
@@ -24,7 +26,8 @@ from pipeline.errors import (
     ProviderUnavailableError,
     TransportError,
 )
-from pipeline.provider import ResumePoint
+from pipeline.models import ModelArtifact, ModelFacts, ModelTask
+from pipeline.provider import ByteStream, ResumePoint
 from tests.unit.conftest import FakeClock, FakeStorage, Transfer
 
 CONTENT = bytes(range(256)) * 4
@@ -68,7 +71,6 @@ def test_a_file_arrives_as_it_was_sent(chunk: int, tmp_path: Path, clock: FakeCl
         resumed=0,
     )
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    assert hash_file(file.path) == (file.md5, file.sha256)
 
 
 def test_a_new_file_replaces_the_old_one(tmp_path: Path, clock: FakeClock) -> None:
@@ -160,6 +162,60 @@ def test_new_attempts_wait_and_respect_the_server(tmp_path: Path, clock: FakeClo
     assert clock.slept == [2, 4, 30]
 
 
+def test_a_storages_delay_of_a_day_is_not_slept(tmp_path: Path, clock: FakeClock) -> None:
+    """Two minutes at most, then it is asked again."""
+    slow = ProviderUnavailableError("503", ErrorContext(retry_after_s=86_400))
+    _collect(FakeStorage(CONTENT, Transfer(refuse=slow), Transfer()), tmp_path, clock)
+    assert clock.slept == [120]
+
+
+class Slow(FakeStorage):
+    """A storage that takes its time over every chunk."""
+
+    def __init__(self, clock: FakeClock, seconds: float, *transfers: Transfer) -> None:
+        super().__init__(CONTENT, *transfers, chunk=1)
+        self.clock = clock
+        self.seconds = seconds
+
+    @contextmanager
+    def open(self, resume: ResumePoint | None) -> Iterator[ByteStream]:
+        """Answer as the storage does, slowly."""
+        with super().open(resume) as stream:
+            yield ByteStream(stream.facts, self._slowly(stream.chunks))
+
+    def _slowly(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.clock.now += self.seconds
+            yield chunk
+
+
+def test_a_transfer_that_hardly_moves_is_given_up(tmp_path: Path, clock: FakeClock) -> None:
+    """A byte every half minute keeps every connection alive for ever: after ten minutes of it we say no."""
+    with pytest.raises(DownloadError, match="20 bytes in the last 600 s"):
+        _collect(Slow(clock, 30), tmp_path, clock)
+    assert clock.now - 1000 == 600
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_breaking_off_now_and_then_is_no_way_around_it(tmp_path: Path, clock: FakeClock) -> None:
+    """The pauses between attempts count: a byte an attempt is no transfer either."""
+    pause = ProviderUnavailableError("503", ErrorContext(retry_after_s=100))
+    drops = [Transfer(stop_at=stop, error=pause) for stop in range(1, 1024)]
+    with pytest.raises(DownloadError, match="too slow to end"):
+        _collect(FakeStorage(CONTENT, *drops), tmp_path, clock)
+    assert 600 <= clock.now - 1000 <= 800
+
+
+def test_a_slow_transfer_that_moves_is_borne(tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stretch is judged by itself, and the speed it must have is enough."""
+    monkeypatch.setattr(collection, "SLOW_BYTES_PER_S", 0.5)
+    assert _collect(Slow(clock, 2), tmp_path, clock).size_bytes == len(CONTENT)
+    assert clock.now - 1000 > 3 * collection.SLOW_S
+    stalling = Slow(clock, 2.5)
+    with pytest.raises(DownloadError, match="too slow"):
+        _collect(stalling, tmp_path, clock)
+
+
 def test_a_permanent_refusal_is_passed_on_at_once(tmp_path: Path) -> None:
     """A file that is not there is not asked for again."""
     storage = FakeStorage(CONTENT, Transfer(refuse=NotFoundError("404")))
@@ -223,6 +279,13 @@ def test_too_large_a_file_is_refused(size: int | None, read: bool, tmp_path: Pat
     assert error.context.field == "max_model_bytes"
     assert (len(b"".join(taken)) > 100) is read
     assert len(b"".join(taken)) < 120
+
+
+def test_the_limits_own_field_is_named(tmp_path: Path, clock: FakeClock) -> None:
+    """Whoever collects an export is not sent to the limit of models."""
+    with pytest.raises(ArtifactTooLargeError, match="raise max_export_bytes if") as caught:
+        collect(FakeStorage(CONTENT).open, tmp_path / "e.zip", max_bytes=9, clock=clock, limit_field="max_export_bytes")
+    assert caught.value.context.field == "max_export_bytes"
 
 
 def test_a_file_of_exactly_the_limit_is_taken(tmp_path: Path, clock: FakeClock) -> None:
@@ -293,3 +356,31 @@ def test_checking_a_folder_makes_it_and_leaves_it_empty(tmp_path: Path) -> None:
     """The probe is taken away again."""
     check_output_dir(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def _candidate(folder: Path) -> ModelArtifact:
+    path = folder / CANDIDATE_NAME
+    path.write_bytes(CONTENT)
+    facts = ModelFacts(model_id="m1", name="net", status="ready", task=ModelTask.OBJECT_DETECTION)
+    sha256, md5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    return ModelArtifact(path=path, size_bytes=len(CONTENT), md5=md5, sha256=sha256, verified_by=(), model=facts)
+
+
+@pytest.mark.parametrize("earlier", [None, b"the last good model"])
+def test_an_accepted_candidate_takes_the_models_place(earlier: bytes | None, tmp_path: Path) -> None:
+    """In one step, with nothing left beside it; everything known of it but its path stays as it was."""
+    if earlier is not None:
+        (tmp_path / "model.onnx").write_bytes(earlier)
+    candidate = _candidate(tmp_path)
+    accepted = promote(candidate)
+    assert accepted == candidate.model_copy(update={"path": tmp_path / "model.onnx"})
+    assert accepted.path.read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_candidate_that_cannot_be_moved_changes_nothing(tmp_path: Path) -> None:
+    """The error names the place, and the candidate is still there."""
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(OutputPathError, match=r"model\.onnx"):
+        promote(_candidate(tmp_path))
+    assert (tmp_path / CANDIDATE_NAME).read_bytes() == CONTENT

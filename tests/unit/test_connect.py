@@ -184,6 +184,55 @@ def test_a_rehearsal_cannot_be_pointed_at_the_hosted_provider(monkeypatch: pytes
         connect("pictograph", sandbox=True)
 
 
+@pytest.mark.parametrize(
+    ("base", "url", "refused"),
+    [
+        ("https://hosted.example/api", "https://hosted.example", True),
+        ("https://hosted.example/api", "https://Hosted.Example:443/env", True),
+        ("http://hosted.example:8080", "http://hosted.example:8080", True),
+        ("https://hosted.example", "https://hosted.example:8443", False),
+        ("https://hosted.example", "https://sandbox.example", False),
+        ("https://hosted.example", "https://api.pictograph.io:8443", True),
+        ("http://127.0.0.1:4242", "http://127.0.0.1:4242", False),
+        ("no address", "http://127.0.0.1:4242", False),
+    ],
+)
+def test_a_rehearsal_cannot_be_pointed_at_the_configured_host(
+    base: str, url: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor at the address that is configured as the hosted one, unless that is this very machine."""
+    monkeypatch.setenv("PICTOGRAPH_BASE_URL", base)
+    monkeypatch.setenv("TRAIN_PIPELINE_SANDBOX_URL", url)
+    monkeypatch.setenv("TRAIN_PIPELINE_SANDBOX_KEY", SANDBOX_KEY)
+    if not refused:
+        assert connect("pictograph", sandbox=True).profile.sandbox
+        return
+    with pytest.raises(ConfigurationError, match="TRAIN_PIPELINE_SANDBOX_URL is the hosted"):
+        connect("pictograph", sandbox=True)
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["https://x/{id}", "https://x/{}", "https://x/{run_id", "https://x/{run_id.real}", "https://x/{run_id!r:>{id}}",
+     "https://x/{dataset[0]}", "x/{run_id}", "javascript:alert()", "{run_id}", "https://x/{0}"],
+)  # fmt: skip
+def test_a_run_page_that_cannot_be_filled_in_is_refused(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template with anything but the run's id and data set is named before the run, not after it was paid for."""
+    monkeypatch.setenv("PICTOGRAPH_API_KEY", HOSTED_KEY)
+    monkeypatch.setenv("PICTOGRAPH_RUN_PAGE", page)
+    with pytest.raises(ConfigurationError, match="PICTOGRAPH_RUN_PAGE") as caught:
+        connect("pictograph", sandbox=False)
+    assert caught.value.context.field == "PICTOGRAPH_RUN_PAGE"
+
+
+@pytest.mark.parametrize("page", ["https://x/{dataset}/{run_id}", "https://x/runs", "https://x/{{a}}/{run_id}"])
+def test_a_run_page_may_name_run_and_data_set(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both, either, or neither."""
+    monkeypatch.setenv("PICTOGRAPH_API_KEY", HOSTED_KEY)
+    monkeypatch.setenv("PICTOGRAPH_RUN_PAGE", page)
+    assert connect("pictograph", sandbox=False).profile.run_page == page
+
+
 def test_a_sandbox_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing library becomes the command that installs it, and names the library."""
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "torch" else object())

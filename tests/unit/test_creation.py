@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.creation import LOOKUPS, SENDINGS, create_once
 from pipeline.errors import (
+    ConflictError,
     ErrorContext,
     InsufficientCreditsError,
     ProviderError,
@@ -111,3 +112,53 @@ def test_a_plain_refusal_is_passed_on(refusal: ProviderError, clock: FakeClock) 
         _create(provider, clock)
     assert provider.calls("find_run") == 1
     assert clock.slept == []
+
+
+REFUSALS = [
+    InsufficientCreditsError("402", ErrorContext("training.create", status_code=402, request_id="q1")),
+    ConflictError("409", ErrorContext("training.create", status_code=409, request_id="q1")),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+def test_a_refusal_after_a_lost_answer_does_not_end_the_doubt(refusal: ProviderError, clock: FakeClock) -> None:
+    """The first create may have spent the money that the second one misses: the report may not say "nothing spent"."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(LOST, refusal))
+    with pytest.raises(type(refusal), match="earlier attempt may have created and paid for the run") as caught:
+        _create(provider, clock)
+    context = caught.value.context
+    assert (context.outcome_unknown, context.status_code, context.request_id) == (
+        True,
+        refusal.context.status_code,
+        "q1",
+    )
+    assert provider.calls("create_run") == 2
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+def test_a_run_that_turns_up_after_a_refusal_is_adopted(refusal: ProviderError, clock: FakeClock) -> None:
+    """A list that lagged behind shows the first create's run at last."""
+    unseen = [None] * (1 + LOOKUPS)
+    provider = FakeProvider(find_run=Script(*unseen, make_run()), create_run=Script(LOST, refusal))
+    assert _create(provider, clock) == make_run(adopted=True)
+    assert provider.calls("create_run") == 2
+
+
+@pytest.mark.parametrize("found", [None, DOWN], ids=["unlisted", "unreadable"])
+def test_a_refusal_of_an_operation_tried_before_is_no_answer_about_the_first_try(
+    found: object, clock: FakeClock
+) -> None:
+    """Tried again after a crash and refused: what the crashed attempt did is still unknown, and said to be."""
+    provider = FakeProvider(find_run=Script(None, found), create_run=Script(REFUSALS[0]))
+    with pytest.raises(InsufficientCreditsError) as caught:
+        create_once(provider, make_plan(), make_export(), clock, again=True)  # type: ignore[arg-type]
+    assert caught.value.context.outcome_unknown
+    assert ("could not be looked up" in str(caught.value)) is (found is DOWN)
+    assert provider.calls("create_run") == 1
+
+
+def test_the_run_of_an_earlier_try_is_adopted_after_a_refusal(clock: FakeClock) -> None:
+    """Two creates of one operation would be a conflict; the run that makes it one is ours."""
+    provider = FakeProvider(find_run=Script(None, make_run()), create_run=Script(REFUSALS[1]))
+    run = create_once(provider, make_plan(), make_export(), clock, again=True)  # type: ignore[arg-type]
+    assert run == make_run(adopted=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
 import logging
 import pickle
+import re
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -173,6 +177,15 @@ ECHOES = {
     "garbage echo": [httpx.Response(200, text=f"<p>{CANARY}</p>")],
     "field echo": [httpx.Response(422, json={"detail": [{"loc": ["body", CANARY], "msg": CANARY}]})],
     "code echo": [httpx.Response(409, json={"error": {"code": CANARY, "message": CANARY}})],
+    "escaped echo": [httpx.Response(401, text=json.dumps({"detail": CANARY}).replace("_", "\\u005f"))],
+    "escaped code": [httpx.Response(409, text=json.dumps({"error": {"code": CANARY}}).replace("p", "\\u0070"))],
+    "escaped text": [httpx.Response(400, text=f"no JSON: {CANARY}".replace("_", "\\u005F"))],
+    "quoted text": [httpx.Response(400, text=f"key={CANARY}".replace("_", "%5f"))],
+    "marked text": [httpx.Response(400, text=f"<p>{CANARY}</p>".replace("_", "&#95;"))],
+    "name echo": [httpx.Response(422, json={"detail": [{"loc": [{CANARY: 1}], "msg": {CANARY: CANARY}}]})],
+    "content type echo": [httpx.Response(200, text="x", headers={"Content-Type": f"text/{CANARY}"})],
+    "request id echo": [httpx.Response(400, json={}, headers={"X-Request-Id": f"req-{CANARY}"})],
+    "request id of garbage": [httpx.Response(200, text="x", headers={"X-Request-Id": CANARY})],
     "connection": [httpx.ConnectError("x")] * 4,
     "timeout": [httpx.ReadTimeout("x")] * 4,
 }
@@ -192,6 +205,15 @@ def test_the_key_is_in_no_exception_and_no_log(steps: list[Any], caplog: pytest.
     assert CANARY.encode() not in stored.getvalue()
     assert CANARY not in caplog.text
     assert caplog.text
+    shown = re.sub(r"\\+u(00..)", lambda found: chr(int(found[1], 16)), everything_in(caught.value))
+    assert CANARY not in html.unescape(unquote(shown))
+
+
+@pytest.mark.parametrize("depth", [950, 100_000])
+def test_an_answer_nested_without_end_is_unreadable(depth: int) -> None:
+    """Brackets that the parser or the scrubber cannot follow are no answer, and no crash either."""
+    with pytest.raises(UnexpectedResponseError, match="expected JSON"):
+        answering(200, text="[" * depth + "]" * depth).call()
 
 
 def test_the_key_is_in_no_repr_and_no_answer() -> None:

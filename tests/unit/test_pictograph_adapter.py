@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from pipeline.errors import (
+    ConfigurationError,
     ConflictError,
     NotFoundError,
 )
@@ -55,6 +57,26 @@ def test_checking_the_account_reads_only() -> None:
     server = api({"GET /credits/balance": ok({}), **new_server("road-signs")})
     server.provider.check_account(plan())
     assert {request.method for request in server.asked} == {"GET"}
+
+
+SAYS_SANDBOX = {"X-Train-Pipeline-Sandbox": "1"}
+
+
+@pytest.mark.parametrize("sandbox", [True, False])
+def test_hosted_and_sandbox_are_never_taken_for_each_other(sandbox: bool) -> None:
+    """Whoever answers says who it is; on the wrong side the run ends before anything is made, naming the variable."""
+    right, wrong = (SAYS_SANDBOX, {}) if sandbox else ({}, SAYS_SANDBOX)
+    for headers in (right, wrong):
+        balance = httpx.Response(200, json={}, headers=headers)
+        server = api({"GET /credits/balance": balance, **new_server("road-signs")})
+        server.profile = pictograph_profile(sandbox=sandbox)
+        if headers is right:
+            server.provider.check_account(plan())
+            continue
+        said = "SANDBOX_URL does not lead to a sandbox" if sandbox else "BASE_URL leads to a sandbox: use --sandbox"
+        with pytest.raises(ConfigurationError, match=said):
+            server.provider.check_account(plan())
+        assert {request.method for request in server.asked} == {"GET"}
 
 
 def test_an_asked_for_export_is_never_made() -> None:

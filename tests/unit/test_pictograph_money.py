@@ -141,6 +141,27 @@ def test_the_quotes_remarks_become_findings(deleted: Any) -> None:
     assert "h100" in cost.findings[1].message
 
 
+def test_a_quote_that_says_no_without_a_reason_is_an_error() -> None:
+    """Money and balance are fine, nothing is named, and still it could not start: nothing is created."""
+    quote = {**QUOTE, "can_start": False, "blocking": []}
+    cost = api({"POST /training/quote": ok({"data": quote})}).provider.estimate_cost(plan(), EXPORT)
+    assert [(finding.code, finding.severity) for finding in cost.findings] == [("cannot_start", Severity.ERROR)]
+
+
+def test_a_quote_that_says_no_for_want_of_money_names_the_money() -> None:
+    """An uncovered price is the reason, so no second one is invented."""
+    short = {**QUOTE, "can_start": False, "balance": {**QUOTE["balance"], "covers_estimate": False}}
+    cost = api({"POST /training/quote": ok({"data": short})}).provider.estimate_cost(plan(), EXPORT)
+    assert (cost.sufficient, cost.findings) == (False, ())
+
+
+def test_minutes_nobody_named_are_priced_as_thirty() -> None:
+    """The older API prices by the minute: a request without minutes still gets a figure."""
+    server = api({"POST /training/quote": refused(404), "GET /credits/estimate": ok(OLD_PRICE)})
+    server.provider.estimate_cost(plan(), EXPORT)
+    assert "quantity=30" in server.lines()[-1]
+
+
 @pytest.mark.parametrize("status", [404, 405])
 def test_without_quotes_the_price_list_is_asked(status: int) -> None:
     """A server without the route is recognised once; minutes come from the request."""
@@ -203,3 +224,13 @@ def test_settling_stops_reading_an_old_ledger() -> None:
     )
     assert server.provider.settle(run) is not None
     assert [line.partition("?")[0] for line in server.lines()].count("GET /credits/history") == 1
+
+
+def test_a_run_from_the_beginning_of_the_calendar_is_settled_too() -> None:
+    """No subtraction leaves the calendar."""
+    run = RunWire.model_validate(run_row(created_at="0001-01-01T00:00:00Z")).to_value("road-signs")
+    server = ledger(
+        {"amount": -50, "metadata": {"run": HANDLE.run_id}, "created_at": "2026-05-12T13:00:00Z"},
+        {"amount": -1, "created_at": "2026-05-10T12:00:00Z"},
+    )
+    assert server.provider.settle(run) is not None

@@ -126,6 +126,23 @@ def test_find_run_knows_its_own_run_under_another_readable_name() -> None:
     assert found.handle.run_id == "ours"
 
 
+def test_of_twins_the_one_worth_most_is_found_and_the_others_are_named() -> None:
+    """A newer failure hides neither a model nor a run that is alive, and what is still billed is said."""
+    name = plan().run_name
+    rows = [
+        run_row(id="dead", name=name, status="failed", created_at="2026-05-12T15:00:00Z"),
+        run_row(id="alive", name=name, status="running", created_at="2026-05-12T14:00:00Z"),
+        run_row(id="done", name=name, status="completed", created_at="2026-05-12T13:00:00Z"),
+    ]
+    found = api({"GET /training/": paged(rows, 100, "v2")}).provider.find_run(plan())
+    assert found is not None
+    assert found.handle.run_id == "done"
+    said = {item.message.split()[1]: item.message for item in found.warnings if item.code == "twin_run"}
+    assert set(said) == {"dead", "alive"}
+    assert "billed" in said["alive"]
+    assert "billed" not in said["dead"]
+
+
 def test_a_server_that_ignores_the_offset_ends_the_search() -> None:
     """The same page again and again is read twice, not for ever."""
     server = api({"GET /training/": ok({"training_runs": [run_row()]})})
@@ -173,3 +190,10 @@ def test_an_answer_about_another_run_is_unexpected() -> None:
     """A look that comes back with someone else's run is not an observation."""
     with pytest.raises(UnexpectedResponseError, match="the answer is about"):
         api({f"GET /training/{HANDLE.run_id}": ok({"data": run_row(id="other")})}).provider.get_run(HANDLE)
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_moment_beyond_the_calendar_is_none(moment: str) -> None:
+    """It has no counterpart in UTC, and may not cost us the sight of a paid run."""
+    run = RunWire.model_validate(run_row(started_at=moment, created_at=moment)).to_value("road-signs")
+    assert (run.started_at, run.created_at) == (None, None)

@@ -16,10 +16,11 @@ from pipeline.errors import (
     ProviderError,
     ProviderUnavailableError,
 )
-from pipeline.models import TrainConfig, TrainRequest
+from pipeline.models import Operation, TrainConfig, TrainRequest
 from pipeline.planning import KEY_IN_NAME, check_reachable, fingerprint_request, resolve_plan
 from tests.unit.conftest import POLICY, FakeProvider, Script, make_plan, make_profile, make_request
 
+OP = Operation(id="op")
 DECIDING: dict[str, Any] = {
     "sandbox": True,
     "dataset": "other",
@@ -64,9 +65,14 @@ def test_another_operation_gets_other_names() -> None:
     assert one.output_dir != two.output_dir
 
 
-def test_another_request_under_the_same_operation_is_another_run() -> None:
-    """A changed request never adopts the run of the one before."""
-    assert make_plan("op-1", gpu="a10g").run_name != make_plan("op-1", gpu="a100").run_name
+@pytest.mark.parametrize(
+    "changes", [{"gpu": "a100"}, {"config": TrainConfig(epochs=3)}, {"name": "nice"}, {"samples": 2}]
+)
+def test_the_operation_alone_decides_whose_run_it_is(changes: dict[str, Any]) -> None:
+    """Coming back with other options, or with a release that knows more of them, finds the run that was paid for."""
+    first, again = make_plan("op-1"), make_plan("op-1", **changes)
+    assert first.operation_key == again.operation_key
+    assert again.owns(first.run_name)
 
 
 @pytest.mark.parametrize("field", DECIDING)
@@ -188,7 +194,7 @@ def test_a_stored_request_plans_like_the_original() -> None:
     """Reading a request back sets every field; that alone must not make it contradictory."""
     request = make_request(export="mine")
     stored = TrainRequest.model_validate_json(request.model_dump_json())
-    assert resolve_plan(stored, make_profile(), "op") == resolve_plan(request, make_profile(), "op")
+    assert resolve_plan(stored, make_profile(), OP) == resolve_plan(request, make_profile(), OP)
 
 
 def test_waiting_follows_the_profile_unless_told_otherwise() -> None:

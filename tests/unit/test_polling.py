@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,16 +24,18 @@ from pipeline.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from pipeline.models import CurvePoint, PollPolicy, RunStatus, TrainingRun, WatchedRun
-from pipeline.polling import Look, WatchLog, next_wait_s, observe, require_success, watch_run
+from pipeline.models import PollPolicy, RunStatus, WatchedRun
+from pipeline.polling import RETRY_AFTER_MOST_S, Look, next_wait_s, observe, require_success
+from pipeline.watching import watch_run
 from tests.unit.conftest import POLICY, FakeClock, Script, make_run
 
+CREATED = make_run(RunStatus.PENDING)
 DONE = make_run(RunStatus.COMPLETED)
 RUNNING = make_run(RunStatus.RUNNING)
 
 
 def _watch(clock: FakeClock, *steps: Any, policy: PollPolicy = POLICY) -> WatchedRun:
-    return watch_run(Script(*steps), policy, clock, lambda look, log: None)
+    return watch_run(CREATED, Script(*steps), policy, clock, lambda look, log: None)
 
 
 def _policy(**changes: Any) -> PollPolicy:
@@ -123,21 +124,49 @@ def test_a_look_that_succeeds_renews_the_grace(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("kind", [AuthenticationError, PermissionDeniedError])
-def test_a_refused_key_is_reported_after_three_looks(kind: type[PipelineError], clock: FakeClock) -> None:
-    """A person has to act; waiting on changes nothing."""
-    looks: list[Look[TrainingRun]] = []
-    get = Script(RUNNING, kind("refused"))
-    with pytest.raises(kind):
-        watch_run(get, POLICY, clock, lambda look, _: looks.append(look))
-    assert get.calls == 4
-    assert [look.seen for look in looks] == [RUNNING, None, None]
+def test_a_key_refused_beyond_the_grace_ends_the_watching(kind: type[PipelineError], clock: FakeClock) -> None:
+    """Five minutes of refusals are borne, then a person must act; the last refusal's facts are kept."""
+    refused = kind("no such key", ErrorContext(status_code=401, request_id="q7"))
+    get, looks = Script(RUNNING, refused), []
+    with pytest.raises(kind, match=r"refused for 3\d\d s, at every look: no such key") as caught:
+        looks.extend(observe(get, _policy(interval_s=10, fixed=True), clock))
+    assert caught.value.context.request_id == "q7"
+    assert caught.value.__cause__ is refused
+    assert clock.now - 1000 == 10 + 300
+
+
+def test_a_hiccup_of_the_sign_in_is_outlived(clock: FakeClock) -> None:
+    """Four minutes without a valid key are many looks, and still no end."""
+    watched = _watch(
+        clock, RUNNING, *[AuthenticationError("401")] * 25, DONE, policy=_policy(interval_s=10, fixed=True)
+    )
+    assert (watched.run, watched.failed_looks) == (DONE, 25)
+
+
+def test_a_refused_key_leaves_the_run_to_itself(clock: FakeClock) -> None:
+    """The run goes on whoever may look at it: timed out, with the refusal, its length, and what to do."""
+    watched = _watch(clock, RUNNING, AuthenticationError("HTTP 401: key revoked"))
+    assert (watched.run, watched.run.status) == (RUNNING, RunStatus.RUNNING)
+    with pytest.raises(
+        TrainingTimedOutError, match=r"key revoked; the run goes on at the provider: set a key"
+    ) as caught:
+        require_success(watched)
+    assert "come back to the operation" in str(caught.value)
+
+
+def test_a_policy_without_patience_takes_the_first_refusal(clock: FakeClock) -> None:
+    """No grace at all is a limit too."""
+    get = Script(AuthenticationError("401"))
+    with pytest.raises(AuthenticationError):
+        list(observe(get, _policy(refusal_grace_s=0), clock))
+    assert (get.calls, clock.slept) == (1, [])
 
 
 def test_refusals_must_come_in_a_row(clock: FakeClock) -> None:
-    """A look that was answered, or failed otherwise, starts the count anew."""
-    refused = AuthenticationError("401")
-    other = ProviderUnavailableError("503")
-    assert _watch(clock, refused, refused, RUNNING, refused, refused, other, refused, refused, DONE).run == DONE
+    """A look that was answered, or failed otherwise, starts the grace anew."""
+    refused = [AuthenticationError("401")] * 25
+    steps = (*refused, RUNNING, *refused, ProviderUnavailableError("503"), *refused, DONE)
+    assert _watch(clock, *steps, policy=_policy(interval_s=10, fixed=True)).run == DONE
 
 
 def test_terminal_is_checked_before_the_deadline(clock: FakeClock) -> None:
@@ -153,10 +182,24 @@ def test_the_last_sleep_is_cut_to_the_deadline(clock: FakeClock) -> None:
     assert (watched.run.status, watched.looks, watched.watched_s) == (RunStatus.RUNNING, 4, 12)
 
 
-def test_a_deadline_without_a_single_look_is_an_error(clock: FakeClock) -> None:
-    """There is no observation to hand over."""
-    with pytest.raises(TrainingTimedOutError):
-        _watch(clock, ProviderUnavailableError("503"), policy=_policy(deadline_s=30))
+def test_a_deadline_without_a_single_look_hands_over_the_created_run(clock: FakeClock) -> None:
+    """What was never seen was still created, and may have to be cancelled: it is known by its handle."""
+    watched = _watch(clock, ProviderUnavailableError("503"), policy=_policy(deadline_s=30))
+    assert (watched.run, watched.looks, watched.watched_s) == (CREATED, 0, 30)
+    assert "the last look failed with: 503" in (watched.gave_up or "")
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.25])
+def test_the_deadline_comes_before_blindness(late_s: float, clock: FakeClock) -> None:
+    """Blind for as long as the deadline lasts, and a moment longer: it is the deadline that ended the watching."""
+
+    def get() -> Any:
+        clock.now += late_s
+        raise ProviderUnavailableError("503")
+
+    watched = watch_run(CREATED, get, _policy(deadline_s=600, max_blind_s=600), clock, lambda look, log: None)
+    assert watched.watched_s >= 600
+    assert "no end after 600 s" in (watched.gave_up or "")
 
 
 def test_blindness_is_limited(clock: FakeClock) -> None:
@@ -166,8 +209,8 @@ def test_blindness_is_limited(clock: FakeClock) -> None:
     with pytest.raises(TrainingTimedOutError, match="one failed with: 503"):
         require_success(watched)
     assert 600 < clock.now - 1000 < 700
-    with pytest.raises(TrainingTimedOutError, match="not one successful look"):
-        _watch(clock, ProviderUnavailableError("503"), policy=_policy(max_blind_s=600))
+    never = _watch(clock, ProviderUnavailableError("503"), policy=_policy(max_blind_s=600))
+    assert (never.run, "not one successful look" in (never.gave_up or "")) == (CREATED, True)
 
 
 @pytest.mark.parametrize(
@@ -226,97 +269,18 @@ def test_the_servers_delay_does_not_outlast_the_deadline(clock: FakeClock) -> No
     assert (watched.run, clock.now) == (DONE, 1100)
 
 
+def test_a_servers_delay_of_a_day_is_not_followed(clock: FakeClock) -> None:
+    """A quarter of an hour without a look is enough."""
+    slow = RateLimitError("429", ErrorContext(retry_after_s=86_400))
+    _watch(clock, RUNNING, slow, DONE)
+    assert clock.slept == [5, RETRY_AFTER_MOST_S]
+
+
 def test_every_look_is_shown_before_its_wait(clock: FakeClock) -> None:
     """Who watches sees each look with its time, its reason and the seconds to the next one."""
     error = ProviderUnavailableError("503")
     looks = list(observe(Script(RUNNING, error, DONE), POLICY, clock))
     assert looks == [Look(RUNNING, None, 0, 5), Look(None, error, 5, 5), Look(DONE, None, 10, 0)]
-
-
-def _log(*seen: tuple[float, TrainingRun | None]) -> WatchLog:
-    log = WatchLog()
-    for elapsed_s, run in seen:
-        log.add(Look(run, None if run else ProviderUnavailableError("503"), elapsed_s, 1.0))
-    return log
-
-
-def _epochs(times_s: Sequence[float]) -> list[tuple[float, TrainingRun]]:
-    return [(at_s, make_run(epoch=number, progress=float(number))) for number, at_s in enumerate(times_s)]
-
-
-def test_a_stall_is_told_by_the_runs_own_pace() -> None:
-    """Five median epochs without progress are a stall; before that nothing is said."""
-    paced = _epochs([0, 10, 20, 30])
-    last = paced[-1][1]
-    assert _log(*paced, (79.0, last)).stalled_s is None
-    assert _log(*paced, (81.0, last)).stalled_s == 51
-
-
-def test_an_epoch_lasts_from_its_start() -> None:
-    """Percent that move inside an epoch do not make it look shorter."""
-    seen = [(at_s, make_run(epoch=at_s // 100, progress=at_s / 10)) for at_s in range(0, 410, 10)]
-    log = _log(*seen)
-    assert log.stalled_s is None
-    assert _log(*seen, (890.0, seen[-1][1])).stalled_s is None
-    assert _log(*seen, (910.0, seen[-1][1])).stalled_s == 510
-
-
-def test_epochs_that_passed_unseen_share_their_time() -> None:
-    """Looks that come every few epochs do not make an epoch look longer."""
-    seen = [(float(epoch * 10), make_run(epoch=epoch)) for epoch in (0, 4, 8, 12)]
-    assert _log(*seen, (170.0, seen[-1][1])).stalled_s is None
-    assert _log(*seen, (171.0, seen[-1][1])).stalled_s == 51
-
-
-def test_blindness_is_not_a_stall() -> None:
-    """While no look succeeds nothing is known about progress."""
-    assert _log(*_epochs([0, 10, 20, 30]), (500.0, None)).stalled_s is None
-
-
-def test_no_stall_is_claimed_without_a_pace_or_after_the_end() -> None:
-    """Two epochs are no pace; queued and ended runs do not stall."""
-    assert _log(*_epochs([0, 10]), (900.0, _epochs([0, 10])[-1][1])).stalled_s is None
-    assert _log(*_epochs([0, 10, 20, 30]), (900.0, DONE)).stalled_s is None
-    assert _log().stalled_s is None
-
-
-def test_the_curve_is_gathered_from_single_looks() -> None:
-    """Each look's loss is kept under its epoch, in order, once."""
-    seen = [(float(n), make_run(epoch=n, metrics={"loss": 1 / n})) for n in (1, 2, 2, 4)]
-    assert _log(*seen).result().curve == (
-        CurvePoint(epoch=1, loss=1.0),
-        CurvePoint(epoch=2, loss=0.5),
-        CurvePoint(epoch=4, loss=0.25),
-    )
-
-
-def test_the_curve_is_gathered_from_a_history() -> None:
-    """A history fills the epochs nobody looked at; what it cannot mean is left out."""
-    history: list[Any] = [
-        {"epoch": 2, "loss": 0.5},
-        {"epoch": 1, "loss": 1},
-        {"epoch": 0, "loss": 9},
-        {"epoch": 3},
-        {"epoch": "4", "loss": 1},
-        {"epoch": 5, "loss": "low"},
-        {"epoch": 6, "loss": float("nan")},
-        {"epoch": 7, "loss": float("inf")},
-        "row",
-    ]
-    curve = _log((0.0, make_run(metrics={"history": history}))).result().curve
-    assert curve == (CurvePoint(epoch=1, loss=1.0), CurvePoint(epoch=2, loss=0.5))
-
-
-@pytest.mark.parametrize("metrics", [{}, {"history": None}, {"history": "soon"}, {"loss": None}])
-def test_no_figures_give_no_curve(metrics: dict[str, Any]) -> None:
-    """Providers without figures are watched all the same."""
-    assert _log((0.0, make_run(epoch=1, metrics=metrics))).result().curve == ()
-
-
-def test_a_log_without_a_look_has_no_result() -> None:
-    """There is nothing to hand over."""
-    with pytest.raises(TrainingLostError):
-        _log((1.0, None)).result()
 
 
 def test_success_is_required_by_name() -> None:
@@ -331,3 +295,21 @@ def test_success_is_required_by_name() -> None:
         with pytest.raises(kind, match=text) as caught:
             require_success(WatchedRun(run=run))
         assert caught.value.context.run_id == "r1"
+
+
+def test_a_failed_look_that_ends_the_watching_is_shown_too(clock: FakeClock) -> None:
+    """Counted like every other, and said to be the last one."""
+    shown: list[Look[Any]] = []
+    with pytest.raises(TrainingLostError):
+        shown.extend(observe(Script(NotFoundError("404")), _policy(not_found_grace_s=-1), clock))
+    looks = observe(Script(NotFoundError("404")), _policy(not_found_grace_s=-1), clock)
+    last = next(looks)
+    assert (last.seen, str(last.error), last.wait_s) == (None, "404", 0.0)
+
+
+def test_no_message_sends_anyone_to_the_same_request_again(clock: FakeClock) -> None:
+    """The same request without the operation would be a second training."""
+    for policy in (_policy(deadline_s=30), _policy(max_blind_s=30), _policy(refusal_grace_s=0)):
+        gave_up = _watch(clock, RUNNING, AuthenticationError("401"), policy=policy).gave_up or ""
+        assert "come back to the operation" in gave_up
+        assert "same request" not in gave_up

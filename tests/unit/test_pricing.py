@@ -77,3 +77,27 @@ def test_a_blocker_of_the_quote_stops_the_run() -> None:
         check_affordable(make_estimate(findings=(finding,)), make_request())
     warning = finding.model_copy(update={"severity": models.Severity.WARNING})
     check_affordable(make_estimate(findings=(warning,)), make_request())
+
+
+@pytest.mark.parametrize("cap", [1, 100, 10**9])
+def test_a_cap_is_not_compared_with_a_guess(cap: int) -> None:
+    """Priced by minutes that nobody named: the cap would prove nothing, and the field that is missing is named."""
+    guess = make_estimate(source="estimate")
+    with pytest.raises(ConfigurationError, match="set gpu_minutes") as caught:
+        check_affordable(guess, make_request(budget_credits=cap))
+    assert caught.value.context.field == "gpu_minutes"
+
+
+def test_minutes_that_were_named_can_be_capped() -> None:
+    """And a quote needs none, nor does a request without a cap."""
+    named = make_request(budget_credits=100, gpu_minutes=10)
+    check_affordable(make_estimate(source="estimate"), named)
+    with pytest.raises(BudgetExceededError):
+        check_affordable(make_estimate(101, source="estimate"), named)
+    check_affordable(make_estimate(), make_request(budget_credits=100))
+    check_affordable(make_estimate(source="estimate"), make_request())
+
+
+def test_a_run_that_was_not_priced_has_no_cost_so_far() -> None:
+    """Found again by its operation: what it costs is in the provider's ledger, not guessed here."""
+    assert cost_so_far(None, make_run(started_at=START), START + timedelta(minutes=1)) is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox import billing, runs
-from sandbox.accounts import Account, create_account
+from sandbox.accounts import Account, AccountConflictError, change_settings, create_account
 from sandbox.clock import ManualClock
 from sandbox.core import Sandbox, open_sandbox
 from sandbox.modelstore import Trained
@@ -41,7 +41,7 @@ def end(sandbox: Sandbox, account: Account, run: Row, how: str) -> dict[str, Any
         if how == "complete":
             runs.complete(sandbox, tx, account, run, TRAINED, 1.0)
         elif how == "fail":
-            runs.fail(sandbox, tx, account, run, "broken", at_s=1.0)
+            runs.fail(tx, account, run, "broken", at_s=1.0)
         else:
             runs.cancel(tx, account, run, at_s=1.0)
         return billing.bill(tx, account)
@@ -98,3 +98,51 @@ def test_nothing_is_kept_of_a_transaction_that_fails(sandbox: Sandbox) -> None:
             "balance": 1000,
             "runs": [],
         }
+
+
+def test_a_price_change_does_not_reach_runs_that_began(sandbox: Sandbox) -> None:
+    """A run is settled at the price it was started at: what came back is what was left of what was taken."""
+    account, run = started(sandbox, "credits")
+    with sandbox.store.write() as tx:
+        dearer = change_settings(tx, account, {"prices_per_minute": {"a10g": 99}})
+    assert (end(sandbox, dearer, run, "complete")["charged"], run["charged"]) == (250, 250)
+    with sandbox.store.read() as tx:
+        assert billing.bill(tx, dearer)["refunded"] == 150
+
+
+@pytest.mark.parametrize("unit", ["credits", "micro_usd"])
+def test_the_unit_of_the_books_is_fixed_by_their_first_entry(sandbox: Sandbox, unit: str) -> None:
+    """An account that began a run, charged or not, keeps its billing model; every other setting can be changed."""
+    account, _ = started(sandbox, unit)
+    other = "credits" if unit == "micro_usd" else "micro_usd"
+    with sandbox.store.write() as tx:
+        with pytest.raises(AccountConflictError, match=f"books are in {unit}: reset"):
+            change_settings(tx, account, {"billing": other})
+        assert change_settings(tx, account, {"billing": unit, "role": "viewer"}).settings.role == "viewer"
+
+
+def test_an_unused_account_may_change_its_unit(sandbox: Sandbox) -> None:
+    """Nothing was counted yet; a balance that was set by hand is an entry."""
+    account = create_account(sandbox, AccountSettings())
+    with sandbox.store.write() as tx:
+        account = change_settings(tx, account, {"billing": "credits"})
+        billing.post(tx, account, "top_up", 5, at_s=1.0)
+        with pytest.raises(AccountConflictError):
+            change_settings(tx, account, {"billing": "micro_usd"})
+
+
+@pytest.mark.parametrize(("how", "paid"), [("complete", 1), ("fail", 0), ("cancel", 0)])
+def test_a_run_that_got_everything_back_is_not_paid(sandbox: Sandbox, how: str, paid: int) -> None:
+    """What counts is what was kept, not what was taken for a while."""
+    account, run = started(sandbox, "credits")
+    assert end(sandbox, account, run, how)["paid_runs"] == paid
+
+
+def test_spending_is_what_trainings_cost_less_what_came_back(sandbox: Sandbox) -> None:
+    """A lowered balance is no spending, and a refund counts against the operation it refunds."""
+    account, run = started(sandbox, "credits")
+    end(sandbox, account, run, "complete")
+    with sandbox.store.write() as tx:
+        billing.post(tx, account, "top_up", -1000, at_s=sandbox.clock.now_s())
+        assert billing.spend_by_operation(tx, account, 0.0) == [billing.Spend("training_a10g", 100, 1)]
+        assert billing.period_spend(tx, account, 10.0) == 100

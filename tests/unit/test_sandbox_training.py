@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from sandbox.datasets import DataError, LabelledImage, Shape
 from sandbox.training import jobs
 from sandbox.training.detections import Found, non_maximum_suppression, score_boxes
 from sandbox.training.recipes import RECIPES, ConfigError, resolve
-from sandbox.training.selection import Selection, assign_splits, select
+from sandbox.training.selection import Selection, _take, assign_splits, select
 
 YOLOX, CLASSIFICATION = RECIPES["yolox"], RECIPES["classification"]
 
@@ -117,6 +118,44 @@ def test_the_last_image_of_a_class_is_not_held_out() -> None:
     """With one image of b among six, b is trained for every seed."""
     images = [*labelled(5, "a"), replace(labelled(1, "b")[0], name="b.png")]
     assert all(chosen(images, seed=seed).classes == ("a", "b") for seed in range(20))
+
+
+def by_the_book(free: list[LabelledImage], count: int) -> list[str]:
+    """Return what is held out when every choice looks at every image again: the rule as it is meant."""
+    free, left = list(free), Counter(tag for image in free for tag in image.tags)
+    taken: list[str] = []
+    for _ in range(min(count, len(free) - 1)):
+        spare = [image for image in free if all(left[tag] > 1 for tag in image.tags)]
+        image = ([image for image in spare if image.tags] or spare or free)[0]
+        free.remove(image)
+        left.subtract(image.tags)
+        taken.append(image.name)
+    return sorted(taken)
+
+
+def test_the_held_out_images_are_chosen_as_the_rule_says() -> None:
+    """For data sets of every kind, one pass chooses what looking at all images for each choice would."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        count = int(rng.integers(1, 14))
+        sets = [tuple(f"c{k}" for k in range(4) if rng.random() < 0.3) for _ in range(count)]
+        images = [LabelledImage(f"{k}.png", b"", 8, 8, (), tags) for k, tags in enumerate(sets)]
+        wanted, left = int(rng.integers(1, 8)), list(images)
+        taken = _take(left, wanted, lambda image: image.tags)
+        assert sorted(image.name for image in taken) == by_the_book(images, wanted)
+        assert left == [image for image in images if image not in taken]
+
+
+def test_choosing_takes_one_look_at_each_image() -> None:
+    """The work grows with the number of images, not with its square."""
+    looks: list[str] = []
+
+    def labels(image: LabelledImage) -> tuple[str, ...]:
+        looks.append(image.name)
+        return image.tags
+
+    _take(labelled(2000, "a", "b"), 200, labels)
+    assert len(looks) == 2000
 
 
 def test_classes_without_training_objects_are_left_out_and_named() -> None:

@@ -142,6 +142,22 @@ def test_classes_of_another_training_are_refused_before_anything_runs(bench: Ben
     assert bench.jobs == []
 
 
+def test_a_missing_class_is_refused(bench: Bench) -> None:
+    """A model that cannot name what the export shows is the model of another training."""
+    bench.add([], [])
+    with pytest.raises(OutputCheckError, match="missing dog; extra none"):
+        bench.run(artifact(classes=("car",)))
+
+
+def test_a_class_that_nothing_is_labelled_with_is_remarked_on(bench: Bench) -> None:
+    """A class the data set defines and no picture shows does not cost a model that was paid for."""
+    bench.add([box("car", 10, 10, 40, 40)], [see("car", 10, 10, 40, 40)])
+    report = bench.run(artifact(classes=("car", "dog", "tram")))
+    assert [finding.code for finding in report.findings] == ["classes_extra"]
+    assert "tram" in report.findings[0].message
+    assert report.classes == ("car", "dog", "tram")
+
+
 def test_the_order_of_classes_is_the_models_own(bench: Bench) -> None:
     """The export's order does not matter; the model is read with its record's order."""
     bench.add([], [see("car", 1, 1, 5, 5)])

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from pipeline.errors import (
     NotFoundError,
@@ -21,6 +22,9 @@ from pipeline.errors import (
 )
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
 from providers import storage
+from providers.http import ClientOptions
+from providers.pictograph import PictographProvider
+from providers.pictograph_profile import pictograph_profile
 from providers.storage import SignedStorage, read_digests
 
 BODY = b"0123456789"
@@ -28,6 +32,23 @@ MD5 = hashlib.md5(BODY, usedforsecurity=False)
 MD5_HEX, MD5_64 = MD5.hexdigest(), base64.b64encode(MD5.digest()).decode()
 SIGNATURE = "X-Goog-Signature=verysecret"
 URL = f"https://bucket.example/o/weights.onnx?{SIGNATURE}"
+
+
+@pytest.mark.parametrize(("timeout_s", "read_s"), [(300.0, 300.0), (30.0, 60.0), (2.0, 60.0)])
+def test_waiting_follows_the_timeout_that_is_configured(timeout_s: float, read_s: float) -> None:
+    """A patient configuration is patient with files too; an impatient one still waits a minute for bytes."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, stream=httpx.ByteStream(BODY))
+
+    options = ClientOptions("https://api.example", timeout_s=timeout_s, transport=httpx.MockTransport(answer))
+    provider = PictographProvider(SecretStr("k"), options, pictograph_profile(sandbox=False))
+    with provider._storage.open(lambda: URL, "the file") as stream:
+        assert b"".join(stream.chunks) == BODY
+    waited = asked[0].extensions["timeout"]
+    assert (waited["connect"], waited["read"]) == (timeout_s, read_s)
 
 
 class Bucket:
@@ -208,6 +229,14 @@ def test_small_pieces_are_handed_on_in_large_chunks(monkeypatch: pytest.MonkeyPa
         chunks = list(stream.chunks)
     assert [len(chunk) for chunk in chunks] == [3000, 3000, 2000]
     assert b"".join(chunks) == b"".join(pieces)
+
+
+def test_pieces_that_trickle_in_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever judges the speed sees slow bytes as they come, not a mebibyte later."""
+    monkeypatch.setattr(storage, "HOLD_S", 0.0)
+    pieces = [bytes([number]) * 10 for number in range(4)]
+    with Bucket(streamed(*pieces)).open() as stream:
+        assert list(stream.chunks) == pieces
 
 
 def test_a_short_part_is_a_transport_error() -> None:

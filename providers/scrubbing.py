@@ -1,0 +1,46 @@
+"""Takes a key out of whatever a server sends back: spelled out, or escaped the way JSON, HTML or a URL would."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import JsonValue, SecretStr
+
+REDACTED = "[redacted]"
+
+
+class Scrubber:
+    """Knows one key and removes it."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._pattern = re.compile("".join(map(_spellings, key.get_secret_value())))
+
+    def text(self, text: str) -> str:
+        """Return the text without the key."""
+        return self._pattern.sub(REDACTED, text)
+
+    def header(self, value: str | None) -> str | None:
+        """Return a header's value without the key; None where there is no such header."""
+        return None if value is None else self.text(value)
+
+    def payload(self, value: JsonValue) -> JsonValue:
+        """Return a parsed answer without the key, in names and values.
+
+        Raises:
+            RecursionError: It is nested too deeply to be anything a provider says.
+        """
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self.payload(entry) for entry in value]
+        if isinstance(value, dict):
+            return {self.text(name): self.payload(entry) for name, entry in value.items()}
+        return value
+
+
+def _spellings(character: str) -> str:
+    """Return a pattern for a character as it is, or escaped for JSON, for a URL, or for HTML."""
+    code = ord(character)
+    in_hex = "".join(f"[{digit}{digit.upper()}]" for digit in f"{code:02x}")
+    escapes = (rf"\\+u00{in_hex}", rf"%(?:25)*{in_hex}", rf"&#0*{code};?", rf"&#[xX]0*{in_hex};?")
+    return f"(?:\\\\*{re.escape(character)}|{'|'.join(escapes)})"

@@ -1,0 +1,39 @@
+"""Coming back to a training that an earlier attempt may have started."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.adoption import check_fit, find_earlier
+from pipeline.errors import ConfigurationError, ProviderUnavailableError
+from tests.unit.conftest import FakeProvider, Script, make_plan, make_run
+
+
+def test_an_earlier_run_is_taken_over() -> None:
+    """It is marked as found, not started."""
+    provider = FakeProvider(find_run=Script(make_run(pipeline="yolox")))
+    found = find_earlier(provider, make_plan())  # type: ignore[arg-type]
+    assert found is not None
+    assert found.adopted
+
+
+def test_no_earlier_run_is_no_error() -> None:
+    """The operation then starts from the beginning."""
+    assert find_earlier(FakeProvider(find_run=Script(None)), make_plan()) is None  # type: ignore[arg-type]
+
+
+def test_a_look_up_that_fails_leaves_the_outcome_unknown() -> None:
+    """A report must not say that nothing was spent when nobody could ask."""
+    provider = FakeProvider(find_run=Script(ProviderUnavailableError("503")))
+    with pytest.raises(ProviderUnavailableError, match="an earlier attempt may have created") as caught:
+        find_earlier(provider, make_plan())  # type: ignore[arg-type]
+    assert caught.value.context.outcome_unknown
+
+
+def test_a_run_of_another_pipeline_is_not_read_as_this_one() -> None:
+    """The operation's run keeps its pipeline; one that does not say which is believed."""
+    with pytest.raises(ConfigurationError, match="already trains pipeline 'classification'") as caught:
+        check_fit(make_plan(), make_run(pipeline="classification"))
+    assert caught.value.context.field == "operation"
+    check_fit(make_plan(), make_run(pipeline=None))
+    check_fit(make_plan(), make_run(pipeline="yolox", gpu="h100"))

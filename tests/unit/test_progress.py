@@ -1,0 +1,53 @@
+"""Each thing about a run is shown once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pipeline.models import RunStatus
+from pipeline.progress import Shown
+from tests.unit.conftest import make_run
+
+
+def test_a_word_is_news_once() -> None:
+    """The provider's own word counts, not ours for it."""
+    shown = Shown()
+    words = ["queued", "queued", "warming_up", "provisioning", "provisioning", "queued"]
+    news = [shown.new_word(make_run(RunStatus.UNKNOWN, provider_status=word)) for word in words]
+    assert news == [True, False, True, True, False, True]
+
+
+def test_a_line_is_news_once() -> None:
+    """The same line again is not written again."""
+    shown = Shown()
+    assert [shown.new_line(make_run(), line) for line in ("a", "a", "b", "a")] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("progress", "percent"),
+    [(None, 40.0), (0.0, 0.0), (55.5, 55.5), (100.0, 100.0), (-1.0, 40.0), (250.0, 40.0), (math.nan, 40.0)],
+)
+def test_percent_follow_the_run(progress: float | None, percent: float) -> None:
+    """A run that begins again begins at nothing; what is no percentage changes nothing."""
+    shown = Shown()
+    shown.new_line(make_run(progress=40.0), "a")
+    shown.new_line(make_run(progress=progress), "b")
+    assert shown.percent == percent
+
+
+def test_only_a_completed_run_is_whole() -> None:
+    """A failed one stays where it was."""
+    shown = Shown()
+    shown.new_line(make_run(progress=40.0), "a")
+    shown.new_line(make_run(RunStatus.FAILED), "b")
+    assert shown.percent == 40.0
+    shown.new_line(make_run(RunStatus.COMPLETED, progress=98.0), "c")
+    assert shown.percent == 100.0
+
+
+def test_a_stall_is_news_when_it_begins() -> None:
+    """And again after the run has moved."""
+    shown = Shown()
+    assert [shown.new_stall(idle_s) for idle_s in (None, 50.0, 60.0, None, 50.0)] == [False, True, False, False, True]
