@@ -134,4 +134,5 @@ def _poll(request: TrainRequest, recommended: PollPolicy) -> PollPolicy:
     if request.on_deadline == "cancel":
         # Whoever wants the run cancelled at the deadline is served by looking until then, seen or not.
         changes["max_blind_s"] = max(recommended.max_blind_s, deadline_s)
+        changes["refusal_grace_s"] = max(recommended.refusal_grace_s, deadline_s)
     return recommended.model_copy(update=changes)

@@ -45,7 +45,7 @@ from providers.http import ApiClient, ClientOptions
 from providers.pictograph_credits import Credits
 from providers.pictograph_exports import Datasets, Exports, export_key
 from providers.pictograph_models import Models
-from providers.pictograph_session import PAGE_SIZE, PictographSession
+from providers.pictograph_session import PAGE_SIZE, PictographSession, check_side
 from providers.pictograph_training import ROUTE_MISSING, Training
 from providers.pictograph_values import LedgerEntry, TrainingQuote, TrainingSpec
 from providers.pictograph_wire import to_facts
@@ -102,7 +102,7 @@ class PictographProvider:
             NotFoundError: The data set does not exist; the message names it and the nearest that do.
         """
         self.credits.balance()
-        _check_side(self._session.from_sandbox, expected=self._profile.sandbox)
+        check_side(from_sandbox=self._session.from_sandbox, expected=self._profile.sandbox)
         name = plan.request.dataset
         try:
             self.datasets.get(name)
@@ -262,16 +262,6 @@ class PictographProvider:
             NotFoundError: The weights are not in storage.
         """
         return self.models.open(self.models.get(model.model_id), resume)
-
-
-def _check_side(from_sandbox: bool, *, expected: bool) -> None:
-    """Refuse a rehearsal that would be paid for, and a model of the sandbox that would pass for a hosted one."""
-    if from_sandbox and not expected:
-        message = "PICTOGRAPH_BASE_URL leads to a sandbox: use --sandbox to rehearse, or unset it."
-        raise ConfigurationError(message, ErrorContext(operation="account.check", field="PICTOGRAPH_BASE_URL"))
-    if expected and not from_sandbox:
-        message = "TRAIN_PIPELINE_SANDBOX_URL does not lead to a sandbox: a rehearsal must not reach a hosted account."
-        raise ConfigurationError(message, ErrorContext(operation="account.check", field="TRAIN_PIPELINE_SANDBOX_URL"))
 
 
 def _worth(run: TrainingRun) -> tuple[bool, bool, float]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
 
-from pipeline.errors import NotFoundError, ProviderError
+from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError
 from providers.http import ApiClient, ApiReply, ApiRequest
 from providers.pictograph_wire_base import MintWire, Wire
 
@@ -212,6 +212,20 @@ def read_wire(reply: ApiReply, content: JsonValue, wire: type[Row]) -> Row:
     except ValidationError as exc:
         problems = (f"{'.'.join(map(str, e['loc'])) or 'body'} ({e['type']})" for e in exc.errors(include_input=False))
         raise reply.unreadable(", ".join(problems)) from exc
+
+
+def check_side(*, from_sandbox: bool, expected: bool) -> None:
+    """Refuse a rehearsal that would be paid for, and a model of the sandbox that would pass for a hosted one.
+
+    Raises:
+        ConfigurationError: Naming the variable whose address leads to the wrong side.
+    """
+    if from_sandbox and not expected:
+        message = "PICTOGRAPH_BASE_URL leads to a sandbox: use --sandbox to rehearse, or unset it."
+        raise ConfigurationError(message, ErrorContext(operation="account.check", field="PICTOGRAPH_BASE_URL"))
+    if expected and not from_sandbox:
+        message = "TRAIN_PIPELINE_SANDBOX_URL does not lead to a sandbox: a rehearsal must not reach a hosted account."
+        raise ConfigurationError(message, ErrorContext(operation="account.check", field="TRAIN_PIPELINE_SANDBOX_URL"))
 
 
 def without_effect(request: ApiRequest) -> ApiRequest:

@@ -143,13 +143,15 @@ def test_paging_reads_everything(new_account: NewAccount, dialect: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("action", ["reset", "close", "status"])
-def test_a_lost_answer_to_create_pays_once(new_account: NewAccount, dialect: str, action: str) -> None:
+@pytest.mark.parametrize(
+    "fault", [{"action": "reset"}, {"action": "close"}, {"action": "status", "status": 502}], ids=lambda f: f["action"]
+)
+def test_a_lost_answer_to_create_pays_once(new_account: NewAccount, dialect: str, fault: dict[str, Any]) -> None:
     """The run was made and its answer lost: said to be unknown, found by its name, and the same run if sent again."""
     account = new_account(script=ENDLESS, **DIALECTS[dialect])
     plan = account.plan()
     export = account.export(plan)
-    account.control.fault(action, method="POST", path=r"/training/$", stage="after", status=502)
+    account.control.fault(**fault, method="POST", path=r"/training/$", stage="after")
     with pytest.raises(ProviderError) as caught:
         account.provider.create_run(plan, export)
     assert caught.value.context.outcome_unknown

@@ -34,9 +34,10 @@ def prepare(server: SandboxServer, **settings: Any) -> SandboxAccount:
     account = server.new_account(**{"engine": "scripted", "script": DONE, **settings})
     account.add_dataset("ds", count=3, size=64)
     with account.http() as http:
-        http.post("/exports/", json={"dataset_name": "ds", "name": "e", "include_images": True})
-        while not http.get("/exports/?status=completed").json()["data"]:
-            pass
+        order = {"dataset_name": "ds", "name": "e", "include_images": True}
+        assert http.post("/exports/", json=order).status_code == 201
+        looks = (http.get("/exports/?status=completed").json()["data"] for _ in range(2000))
+        assert next(filter(None, looks), None), "the export was not built"
     return account
 
 

@@ -1,7 +1,6 @@
 """The coverage table is complete, and the document shows it as it is."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,13 +14,13 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "sandbox.md"
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
+def served(tmp_path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """What the app serves: an OpenAPI operation for each method and path."""
     sandbox = open_sandbox(tmp_path)
     paths = create_app(sandbox, lambda: None).openapi()["paths"]
     sandbox.store.close()
     mine = {path: ways for path, ways in paths.items() if not path.startswith("/_sandbox")}
-    yield {(method.upper(), path): way for path, ways in mine.items() for method, way in ways.items()}
+    return {(method.upper(), path): way for path, ways in mine.items() for method, way in ways.items()}
 
 
 def test_every_route_of_the_app_is_in_the_table(served: dict[tuple[str, str], dict[str, Any]]) -> None:

@@ -177,6 +177,7 @@ def test_an_odd_job_trains_and_reports(tmp_path: Path) -> None:
     assert {warning["code"] for warning in result["warnings"]} == {"unknown_config_key", "image_size_rounded"}
     config = json.loads((folder / "config.json").read_text())["_pictograph"]
     assert (config["input_shape"], config["class_mapping"]) == ([64, 96], {"classes": ["sign"]})
+    assert (config["schema_version"], config["pipeline"]) == (1, "yolox")  # by which a create refuses it for others
 
 
 def test_a_loss_that_is_no_number_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_a_create_that_never_arrives_is_said_to_be_unknown_and_a_rerun_pays_once
 def test_a_paid_run_that_cannot_even_be_looked_up_is_taken_over_by_a_rerun(bench: Workbench) -> None:
     """Create answered by resets and the list down: reported as unknown, never as free; the rerun collects the run."""
     bench.break_stage("create", [RESET.lost(None)])
-    bench.break_stage("find", [status(503)], times=None, skip=1)
+    bench.break_stage("find", [status(503)], times=None, skip=2)
     first = bench.run(operation="night-1")
     assert (first.state, bench.started()) == ("Failed", 1)
     assert first.report.outcome_unknown, "a paid run exists, the report must not say that nothing was spent"

@@ -58,7 +58,7 @@ def test_a_bit_that_always_flips_never_replaces_a_good_model(make_bench: Callabl
     bench.break_stage("bytes", [BITFLIP], times=None)
     first = bench.run(operation=NIGHT)
     assert (first.state, first.report.outcome.value, bench.started()) == ("Failed", "failed", 1)
-    assert "'model.onnx' is damaged: md5" in first.message
+    assert "'candidate.onnx' is damaged: md5" in first.message
     assert target.read_bytes() == good
     assert leftovers(bench.output_dir) == []
     bench.account.clear_faults()

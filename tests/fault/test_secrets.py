@@ -124,7 +124,7 @@ def run_three_ways(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGRAPH_BASE_URL", bench.account.url)
     pass_for_hosted(bench)
     refused = bench.run(sandbox=False, credentials="canary", operation="canary-refused")
-    assert (refused.state, bench.started()) == ("Failed", 2), refused.message
+    assert (refused.state, bench.started()) == ("TimedOut", 2), refused.message
     assert "HTTP 401" in refused.message
 
     bench.account.clear_faults()

@@ -130,26 +130,40 @@ def test_a_cancel_that_does_not_work_is_said_loudly(make_bench: Callable[..., Wo
 def test_blindness_is_not_a_deadline(
     make_bench: Callable[..., Workbench], monkeypatch: pytest.MonkeyPatch, skip: int
 ) -> None:
-    """Not one look in a long time ends the watching, never the run, even where a deadline would cancel it."""
+    """Not one look in a long time ends the watching, never the run."""
     monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", "0")
     hurry("run", monkeypatch, max_blind_s=40.0)
     bench = make_bench(script=SLOW)
     bench.break_stage("look", [status(503)], times=None, skip=skip)
-    first = bench.run(operation="night-1", on_deadline="cancel")
+    first = bench.run(operation="night-1")
     assert (first.state, EXIT_CODES[first.report.outcome]) == ("TimedOut", 5), first.message
     assert (bench.started(), bench.active(), bench.sent("cancel")) == (1, 1, [])
+    assert "--operation night-1" in first.message
     bench.account.clear_faults()
     second = bench.run(operation="night-1")
     assert (second.state, bench.started()) == ("Completed", 1), second.message
 
 
+def test_a_deadline_that_cancels_is_kept_by_a_watch_that_sees_nothing(
+    make_bench: Callable[..., Workbench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blind from the first look to the deadline, the run is cancelled all the same: that is what was asked."""
+    monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", "0")
+    hurry("run", monkeypatch, max_blind_s=40.0)
+    bench = make_bench(script=SLOW)
+    bench.break_stage("look", [status(503)], times=None)
+    ended = bench.run(operation="night-1", on_deadline="cancel", deadline_s=300.0)
+    assert (ended.state, bench.started(), bench.active()) == ("Cancelled", 1, 0), ended.message
+
+
 def test_a_key_that_is_revoked_in_mid_run_needs_a_person(make_bench: Callable[..., Workbench]) -> None:
-    """Refused three looks in a row: failed and told about the key, the run left alone, and collected by a rerun."""
+    """Refused for minutes: told about the key and the way back, the run left alone, and collected by a rerun."""
     bench = make_bench(script=SLOW)
     bench.break_stage("look", [status(401)], times=None, skip=1)
     first = bench.run(operation="night-1")
-    assert (first.state, bench.started(), bench.active()) == ("Failed", 1, 1)
+    assert (first.state, bench.started(), bench.active()) == ("TimedOut", 1, 1)
     assert "API key" in first.message
+    assert "--operation night-1" in first.message
     bench.account.clear_faults()
     second = bench.run(operation="night-1")
     assert (second.state, bench.started()) == ("Completed", 1), second.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -155,13 +155,18 @@ def test_a_file_that_never_comes_is_given_up(clock: FakeClock) -> None:
 def test_the_opened_transfer_is_closed_whatever_happens(clock: FakeClock) -> None:
     """A body that raises still gives the connection back."""
     closed: list[bool] = []
+    held: list[object] = []  # so that being forgotten is not what closes it
 
     @contextmanager
-    def opening(_: ResumePoint | None) -> Iterator[ByteStream]:
+    def transfer() -> Iterator[ByteStream]:
         try:
             yield ByteStream(StreamFacts(), iter(()))
         finally:
             closed.append(True)
+
+    def opening(_: ResumePoint | None) -> AbstractContextManager[ByteStream]:
+        held.append(transfer())
+        return held[-1]  # type: ignore[return-value]
 
     with pytest.raises(ZeroDivisionError), once_ready(opening, READY_POLL, clock)(None):
         raise ZeroDivisionError

@@ -14,7 +14,7 @@ from sandbox.accounts import Account, AccountConflictError, create_account, rese
 from sandbox.catalog import add_dataset
 from sandbox.core import DATABASE, Sandbox, open_sandbox, put_bytes
 from sandbox.datasets import Shape
-from sandbox.launch import home_lock
+from sandbox.launch import SandboxStartError, home_lock
 from sandbox.roadsigns import road_signs
 from sandbox.server import SandboxServer
 from sandbox.settings import AccountSettings
@@ -104,7 +104,7 @@ def test_a_start_that_fails_gives_everything_back(tmp_path: Path, monkeypatch: p
 def test_a_server_that_ends_while_it_starts_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The starter does not wait half a minute for a thread that is gone, and the lock is free again."""
     monkeypatch.setattr(server, "_run", lambda *_: None)
-    with pytest.raises(server.SandboxStartError, match="did not start"):
+    with pytest.raises(SandboxStartError, match="did not start"):
         SandboxServer(tmp_path).start()
     home_lock(tmp_path, "serving.lock", wait_s=0).release()
 

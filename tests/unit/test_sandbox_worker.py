@@ -1,0 +1,67 @@
+"""The background worker: when it counts as idle, and that one part's trouble does not stop the other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from sandbox import worker as module
+from sandbox.catalog import advance_exports
+from sandbox.core import Sandbox, open_sandbox
+from sandbox.store import runs as run_table
+from sandbox.worker import Worker
+from tests.unit.real_runs import make_account, start_run
+
+
+class Stopwatch:
+    """The time module of the worker, moved by the test."""
+
+    now_s = 100.0
+
+    def monotonic(self) -> float:
+        """Return the present."""
+        return self.now_s
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
+    """Put the stopwatch where the worker takes the time."""
+    made = Stopwatch()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    """A sandbox without a server."""
+    opened = open_sandbox(tmp_path)
+    yield opened
+    opened.store.close()
+
+
+def test_a_server_is_idle_from_the_end_of_its_work_on(sandbox: Sandbox, watch: Stopwatch) -> None:
+    """Time in which something trains is no idle time: the clock starts when the training ended."""
+    worker = Worker(sandbox)
+    start_run(sandbox, make_account(sandbox))
+    watch.now_s += 60
+    assert worker.idle_s() == 0
+    with sandbox.store.write() as tx:
+        tx.execute(update(run_table).values(completed_at=1.0))
+    watch.now_s += 2
+    assert worker.idle_s() == 2
+
+
+def test_trouble_with_exports_does_not_stop_trainings(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two parts are tried one by one, whatever the first of them raises."""
+    ticks: list[str] = []
+    worker = Worker(sandbox)
+
+    def broken(_: Sandbox) -> float | None:
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(module, "advance_exports", broken)
+    monkeypatch.setattr(worker._trainer, "tick", lambda: ticks.append("tick"))
+    worker._work()
+    assert ticks == ["tick"]
+    assert advance_exports(sandbox) is None
