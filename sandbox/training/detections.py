@@ -1,4 +1,4 @@
-"""Found boxes: suppression of doubles, and their score against the labels. Numpy and pycocotools only.
+"""Found objects: suppression of doubles, and their score against the labels. Numpy and pycocotools only.
 
 Boxes are x1, y1, x2, y2 in pixels of the original image.
 """
@@ -7,7 +7,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,12 @@ _MATCH_IOU = 0.5
 
 @dataclass(frozen=True)
 class Found:
-    """The detections of one image, best first: boxes (K, 4), scores (K,), labels (K,)."""
+    """The detections of one image, best first: boxes (K, 4), scores (K,), labels (K,), candidate rows (K,)."""
 
     boxes: Floats
     scores: Floats
     labels: NDArray[np.intp]
+    rows: NDArray[np.intp] | None = None
 
 
 def pair_iou(first: Floats, second: Floats) -> Floats:
@@ -51,20 +52,31 @@ def non_maximum_suppression(boxes: Floats, scores: Floats, iou: float, lowest: f
         if not rivals[row, kept].any():
             kept.append(row)
     kept = kept[:_MOST_FOUND]
-    return Found(boxes[kept], best[kept], labels[kept])
+    return Found(boxes[kept], best[kept], labels[kept], order[kept])
 
 
 def score_boxes(images: Sequence[LabelledImage], found: Sequence[Found], classes: Sequence[str]) -> dict[str, Any]:
     """Return mAP, mAP50, AP50 by class, and precision and recall at confidence 0.5 and IoU 0.5."""
-    precision = _coco_precision(images, found, classes)
-    per_class = {name: _mean(precision[0, :, index]) for index, name in enumerate(classes)}
-    matched, predicted, actual = _matches(images, found, classes)
+    precision = coco_precision(_coco_truth(images, classes), _coco_rows(found), "bbox")
+    overlaps = [_overlaps(image, one) for image, one in zip(images, found, strict=True)]
+    return summary(precision, overlaps, images, found, classes)
+
+
+def summary(
+    precision: Floats,
+    overlaps: Sequence[Floats],
+    images: Sequence[LabelledImage],
+    found: Sequence[Found],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Return the metrics of `score_boxes` from COCO's precision and each image's IoU (found, labelled)."""
+    matched, predicted, actual = _matches(overlaps, images, found, classes)
     return {
         "mAP50": _mean(precision[0]),
         "mAP": _mean(precision),
         "precision": matched / predicted if predicted else 0.0,
         "recall": matched / actual if actual else 0.0,
-        "per_class": per_class,
+        "per_class": {name: _mean(precision[0, :, index]) for index, name in enumerate(classes)},
         "evaluated_images": len(images),
     }
 
@@ -75,21 +87,19 @@ def _mean(precision: Floats) -> float | None:
     return round(float(measured.mean()), 6) if measured.size else None
 
 
-def _coco_precision(images: Sequence[LabelledImage], found: Sequence[Found], classes: Sequence[str]) -> Floats:
-    """Return precision (IoU thresholds, recall steps, classes)."""
+def coco_precision(labelled: dict[str, Any], rows: list[dict[str, Any]], kind: Literal["bbox", "segm"]) -> Floats:
+    """Return precision (IoU thresholds, recall steps, classes) of COCO result rows on a COCO document."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth, rows = COCO(), _coco_rows(found)
-    truth.dataset = _coco_truth(images, classes)
+    truth, count = COCO(), len(labelled["categories"])
+    truth.dataset = labelled
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         if not rows:
-            present = {annotation["category_id"] for annotation in truth.dataset["annotations"]}
-            return np.broadcast_to(
-                np.array([0.0 if k in present else -1.0 for k in range(len(classes))]), (10, 101, len(classes))
-            )
-        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+            present = {annotation["category_id"] for annotation in labelled["annotations"]}
+            return np.broadcast_to(np.array([0.0 if k in present else -1.0 for k in range(count)]), (10, 101, count))
+        evaluation = COCOeval(truth, truth.loadRes(rows), kind)
         evaluation.evaluate()
         evaluation.accumulate()
     precision: Floats = evaluation.eval["precision"][:, :, :, 0, -1]
@@ -129,17 +139,23 @@ def _coco_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
     ]
 
 
-def _matches(images: Sequence[LabelledImage], found: Sequence[Found], classes: Sequence[str]) -> tuple[int, int, int]:
-    """Count matched, predicted and actual objects; an object is matched once, by its most confident box."""
+def _overlaps(image: LabelledImage, found: Found) -> Floats:
+    truth = np.array([(x, y, x + w, y + h) for x, y, w, h in (shape.box for shape in image.shapes)])
+    return pair_iou(found.boxes, truth.reshape(-1, 4))
+
+
+def _matches(
+    overlaps: Sequence[Floats], images: Sequence[LabelledImage], found: Sequence[Found], classes: Sequence[str]
+) -> tuple[int, int, int]:
+    """Count matched, predicted and actual objects; an object is matched once, by its most confident answer."""
     matched = predicted = actual = 0
-    for image, one in zip(images, found, strict=True):
+    for overlap, image, one in zip(overlaps, images, found, strict=True):
         sure = one.scores >= _CONFIDENCE
         predicted, actual = predicted + int(sure.sum()), actual + len(image.shapes)
         if not image.shapes or not sure.any():
             continue
-        truth = np.array([(x, y, x + w, y + h) for x, y, w, h in (shape.box for shape in image.shapes)])
         labels = np.array([classes.index(shape.name) for shape in image.shapes])
-        iou = pair_iou(one.boxes[sure], truth) * (one.labels[sure][:, None] == labels)
+        iou = overlap[sure] * (one.labels[sure][:, None] == labels)
         for row in iou:
             best = int(row.argmax())
             if row[best] >= _MATCH_IOU:

@@ -45,20 +45,21 @@ def export_onnx(task: Task, network: Network, example: Tensor, path: Path, notes
         model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
     onnx.checker.check_model(model)
     part.write_bytes(model.SerializeToString(deterministic=True))
-    _compare(shipped, example, part)
+    _compare(task, shipped, example, part)
     os.replace(part, path)  # noqa: PTH105 - the atomic rename is the point
 
 
-def _compare(shipped: Network, example: Tensor, path: Path) -> None:
+def _compare(task: Task, shipped: Network, example: Tensor, path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     with torch.no_grad():
         expected = shipped(example)
     expected = expected if isinstance(expected, tuple | list) else (expected,)
-    actual = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+    answer = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+    actual = task.in_same_order(expected, [torch.from_numpy(array) for array in answer])
     for name, ours, theirs in zip((output.name for output in session.get_outputs()), expected, actual, strict=True):
-        difference = float((ours - torch.from_numpy(theirs)).abs().max())
+        difference = float((ours - theirs).abs().max())
         if not difference < LARGEST_DIFFERENCE:  # also catches NaN
             raise TrainingError(
                 f"the exported model's {name!r} differs from the trained network by {difference:g}: "

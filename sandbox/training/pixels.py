@@ -62,6 +62,11 @@ def imagenet_normalised(pixels: Tensor) -> Tensor:
     return (pixels.float() / 255 - mean) / std
 
 
+def imagenet_grey() -> Tensor:
+    """Return ImageNet's mean colour (1, 3, 1, 1), which is zero after normalisation."""
+    return torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How far a batch may be moved; shift is a share of the side, rotation is in degrees."""

@@ -149,8 +149,8 @@ def test_a_downloaded_config_starts_the_same_pipeline_again_and_no_other(ready: 
 
 def test_a_pipeline_without_a_trainer_is_named_as_the_child_names_it(ready: Ready) -> None:
     """The refusal says what can be trained, and that there is the scripted engine."""
-    _, http = ready(engine="real")
-    answer = start(http, pipeline_type="sm_pytorch")
+    _, http = ready(engine="real", dialect="v2")
+    answer = start(http, pipeline_type="rfdetr_keypoint")
     assert answer.status_code == 422
-    assert "'sm_pytorch' is not trainable in the sandbox yet; use " in answer.text
+    assert "'rfdetr_keypoint' is not trainable in the sandbox yet; use " in answer.text
     assert "the scripted engine" in answer.text

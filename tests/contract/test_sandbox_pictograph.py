@@ -217,11 +217,11 @@ def test_the_smallest_export_is_a_matter_of_dialect(ready: Ready) -> None:
 def test_pipelines_without_a_local_trainer_are_refused_by_the_real_engine(ready: Ready) -> None:
     """What cannot be trained here is said at create; the scripted engine takes it."""
     account, http = ready(dialect="v2", engine="real")
-    answer = http.post("/training/", json=order(pipeline_type="sm_pytorch"))
+    answer = http.post("/training/", json=order(pipeline_type="rfdetr_keypoint"))
     assert answer.status_code == 422
     assert "not trainable in the sandbox yet" in answer.text
     account.configure(engine="scripted")
-    assert http.post("/training/", json=order(pipeline_type="sm_pytorch")).status_code == 201
+    assert http.post("/training/", json=order(pipeline_type="rfdetr_keypoint")).status_code == 201
 
 
 def test_too_little_money_answers_402_in_the_form_of_the_dialect(ready: Ready) -> None:

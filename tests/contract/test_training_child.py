@@ -234,10 +234,10 @@ def damaged() -> list[LabelledImage]:
         ("yolox", [replace(image, shapes=()) for image in road_signs(6)], {}, "num_samples=0"),
         ("classification", [replace(i, tags=("a",)) for i in road_signs(6)], {}, "at least 2 classes"),
         (
-            "rfdetr_detection",
+            "rfdetr_keypoint",
             None,
             {},
-            "pipeline_type 'rfdetr_detection' is not trainable in the sandbox yet; use yolox or classification",
+            "pipeline_type 'rfdetr_keypoint' is not trainable in the sandbox yet; use yolox or ",
         ),
     ],
 )

@@ -199,10 +199,10 @@ def test_images_with_several_tags_are_left_out_of_classification() -> None:
         ("classification", [replace(image, tags=()) for image in labelled(6, "a")], {}, "num_samples=0.*one tag"),
         ("classification", labelled(6, "a", "b"), {}, None),
         (
-            "rfdetr_detection",
+            "rfdetr_keypoint",
             labelled(6, "a"),
             {},
-            "^pipeline_type 'rfdetr_detection' is not trainable in the sandbox yet; use yolox or classification$",
+            "^pipeline_type 'rfdetr_keypoint' is not trainable in the sandbox yet; use yolox or ",
         ),
     ],
 )
