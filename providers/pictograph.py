@@ -6,12 +6,9 @@ Source: seed documents "Training" and "Models" and https://docs.pictograph.io, c
 from __future__ import annotations
 
 import difflib
-import json
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
 from itertools import islice
 
 import httpx
@@ -44,10 +41,11 @@ from pipeline.provider import ByteStream, ResumePoint
 from providers.http import ApiClient, ClientOptions
 from providers.pictograph_credits import Credits
 from providers.pictograph_exports import Datasets, Exports, export_key
+from providers.pictograph_ledger import back_to, is_about
 from providers.pictograph_models import Models
 from providers.pictograph_session import PAGE_SIZE, PictographSession, check_side
 from providers.pictograph_training import ROUTE_MISSING, Training
-from providers.pictograph_values import LedgerEntry, TrainingQuote, TrainingSpec
+from providers.pictograph_values import TrainingQuote, TrainingSpec
 from providers.pictograph_wire import to_facts
 from providers.storage import SignedStorage
 
@@ -223,8 +221,8 @@ class PictographProvider:
 
     def settle(self, run: TrainingRun) -> Settlement | None:
         """Sum up the ledger's entries that name this run; None when none does."""
-        entries = _until(islice(self.credits.iter(), _LEDGER_ROWS), run.created_at)
-        ours = [entry.amount for entry in entries if _is_about(entry, run.handle)]
+        entries = back_to(islice(self.credits.iter(), _LEDGER_ROWS), run.created_at)
+        ours = [entry.amount for entry in entries if is_about(entry, run.handle)]
         if not ours:
             return None
         refunded = sum(money.amount for money in ours if money.amount > 0)
@@ -331,23 +329,3 @@ def _nearest(name: str, existing: list[str], kind: str) -> str:
     close = difflib.get_close_matches(name, existing, n=_NAMES_SHOWN, cutoff=0.3)
     shown = close or sorted(existing)[:_NAMES_SHOWN]
     return f"{kind} that exist: {', '.join(map(repr, shown))}" if shown else f"it shows no {kind} at all"
-
-
-def _until(entries: Iterable[LedgerEntry], created_at: datetime | None) -> Iterator[LedgerEntry]:
-    """Yield entries until a ledger that runs from new to old has passed the run's creation."""
-    previous: datetime | None = None
-    for entry in entries:
-        moment = entry.created_at
-        backwards = previous is not None and moment is not None and moment < previous
-        if backwards and created_at is not None and moment is not None and created_at - moment > timedelta(hours=1):
-            return
-        previous = moment
-        yield entry
-
-
-def _is_about(entry: LedgerEntry, handle: RunHandle) -> bool:
-    if handle.run_id in json.dumps(entry.metadata):
-        return True
-    words = entry.description or ""
-    named = re.search(rf"(?<![\w-]){re.escape(handle.name)}(?![\w-])", words)
-    return handle.run_id in words or named is not None

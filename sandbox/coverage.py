@@ -161,7 +161,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("training", "cancel of an ended run answers 400", ("sdk",)),
     Behaviour("training", "a downloaded config.json is unwrapped, another pipeline's answers 400", ("sdk",)),
     Behaviour("training", "config.epochs outside 1 to 10 000 answers 422; 50 when absent and scripted", ("guess",)),
-    Behaviour("training", "real engine: yolox and classification; other pipelines answer 422", ("guess",)),
+    Behaviour("training", "real engine: every pipeline but rfdetr_keypoint, which answers 422", ("guess",)),
     Behaviour(
         "models",
         "status training while the run trains, then ready or failed; model_id on the run at the end",
