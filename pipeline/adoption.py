@@ -21,10 +21,17 @@ def find_earlier(provider: Provider, plan: TrainPlan) -> TrainingRun | None:
     except ProviderError as error:
         message = f"an earlier attempt may have created {plan.run_name!r}, which could not be looked up: {error}"
         raise type(error)(message, replace(error.context, outcome_unknown=True)) from error
-    if found is None:
-        return None
-    check_fit(plan, found)
-    return found.model_copy(update={"adopted": True})
+    return adopt(plan, found) if found is not None else None
+
+
+def adopt(plan: TrainPlan, run: TrainingRun) -> TrainingRun:
+    """Return a run that was found, marked as such.
+
+    Raises:
+        ConfigurationError: It trains something else than this request asks for.
+    """
+    check_fit(plan, run)
+    return run.model_copy(update={"adopted": True})
 
 
 def check_fit(plan: TrainPlan, run: TrainingRun) -> None:

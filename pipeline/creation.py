@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from pipeline.adoption import adopt, find_earlier
 from pipeline.errors import ProviderError
 from pipeline.models import Export, GuaranteeLevel, TrainingRun, TrainPlan
 from pipeline.polling import Clock
@@ -31,18 +32,8 @@ def create_once(
         ProviderError: The provider refused; or, with ``context.outcome_unknown``, it could not be learned whether
             the run exists, whatever the last sending was answered. A rerun of the same operation looks it up first.
     """
-    found = _find_before(provider, plan, again=again)
-    return _adopted(found) if found is not None else _send(provider, plan, export, clock, in_doubt=again)
-
-
-def _find_before(provider: Provider, plan: TrainPlan, *, again: bool) -> TrainingRun | None:
-    try:
-        return provider.find_run(plan)
-    except ProviderError as error:
-        if not again:
-            raise
-        message = f"an earlier attempt may have created {plan.run_name!r}, which could not be looked up: {error}"
-        raise type(error)(message, replace(error.context, outcome_unknown=True)) from error
+    found = find_earlier(provider, plan) if again else provider.find_run(plan)
+    return adopt(plan, found) if found is not None else _send(provider, plan, export, clock, in_doubt=again)
 
 
 def _send(provider: Provider, plan: TrainPlan, export: Export, clock: Clock, *, in_doubt: bool) -> TrainingRun:
@@ -56,7 +47,7 @@ def _send(provider: Provider, plan: TrainPlan, export: Export, clock: Clock, *, 
             last, in_doubt = error, True
         found, listed = _look_up(provider, plan, clock)
         if found is not None:
-            return _adopted(found)
+            return adopt(plan, found)
         may_repeat = listed and plan.profile.guarantee is GuaranteeLevel.EXACTLY_ONCE
         if not last.context.outcome_unknown or not may_repeat:
             break
@@ -91,7 +82,3 @@ def _unknown(plan: TrainPlan, last: ProviderError, *, listed: bool) -> ProviderE
     )
     message = f"{what}; run the same operation again: it looks the run up before creating anything"
     return type(last)(message, replace(last.context, operation="training.create", outcome_unknown=True))
-
-
-def _adopted(run: TrainingRun) -> TrainingRun:
-    return run.model_copy(update={"adopted": True})

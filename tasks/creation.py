@@ -7,7 +7,7 @@ import time
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from pipeline.adoption import check_fit, find_earlier
+from pipeline.adoption import find_earlier
 from pipeline.creation import create_once
 from pipeline.models import ExportReport, TrainingRun, TrainPlan
 from tasks.credentials import open_provider
@@ -28,7 +28,6 @@ def create_training(plan: TrainPlan, export: ExportReport) -> TrainingRun:
     again = plan.operation.again or (runtime.task_run.run_count or 1) > 1
     with open_provider(plan.request) as provider:
         run = create_once(provider, plan, export.export, time, again=again)
-    check_fit(plan, run)
     _show(plan, run)
     return run
 
