@@ -32,6 +32,7 @@ EXIT_CODES = {
     Outcome.OVER_BUDGET: 4,
     Outcome.TIMED_OUT: 5,
     Outcome.CANCELLED: 6,
+    Outcome.SKIPPED: 0,
 }
 """What the process returns for each outcome."""
 INTERRUPTED = 130
@@ -53,7 +54,7 @@ HELP = """Train a vision model at a hosted provider, watch it, verify the file, 
 Without any argument this runs a rehearsal in the local sandbox. With arguments it talks to the hosted provider, whose
 key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
 
-Exit codes: 0 accepted (or submitted with --no-wait) - 1 failed - 2 usage or configuration - 3 export or model
+Exit codes: 0 accepted (or submitted with --wait none) - 1 failed - 2 usage or configuration - 3 export or model
 rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled at the provider - 130 interrupted.
 """
 

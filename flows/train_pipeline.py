@@ -16,11 +16,13 @@ from pipeline.collection import promote
 from pipeline.dossier import Dossier, RunEndedError, utc_now
 from pipeline.errors import PipelineError
 from pipeline.models import Outcome, RunReport, TrainingRun, TrainPlan, TrainRequest, WatchedRun
+from pipeline.ownership import Lease
 from pipeline.polling import require_success
 from tasks.collection import download_model
 from tasks.creation import create_training, find_training
 from tasks.display import say
 from tasks.exports import validate_export
+from tasks.journal import close_operation, lease, note_completed
 from tasks.planning import current_operation, plan_training
 from tasks.polling import await_completion
 from tasks.pricing import estimate_cost
@@ -35,6 +37,7 @@ FINAL_STATES: dict[Outcome, tuple[Any, str]] = {
     Outcome.OVER_BUDGET: (Failed, "OverBudget"),
     Outcome.TIMED_OUT: (Failed, "TimedOut"),
     Outcome.CANCELLED: (Cancelled, "Cancelled"),
+    Outcome.SKIPPED: (Completed, "Skipped"),
     Outcome.USAGE: (Failed, "InvalidRequest"),
 }
 """How each outcome ends the flow run."""
@@ -58,15 +61,17 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
     """
     dossier = Dossier(request, current_operation(request), utc_now())
     try:
-        _run_stages(request, dossier)
+        with lease() as held:
+            _run_stages(request, dossier, held)
     except PipelineError as error:
         dossier.fail(error)
     except BaseException:  # interrupted: the paid run goes on, so say how to come back to it
         if farewell := dossier.farewell():
             say(farewell, warning=True)
         raise
-    if dossier.run is not None:
-        dossier.settlement = settle_costs(request, dossier.run)
+    if dossier.plan is not None and dossier.run is not None:
+        dossier.settlement = settle_costs(dossier.plan, dossier.run)
+    close_operation(dossier)
     report = dossier.report(utc_now())
     publish_report(report)
     factory, name = FINAL_STATES[report.outcome]
@@ -76,17 +81,19 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
     return state
 
 
-def _run_stages(request: TrainRequest, dossier: Dossier) -> None:
+def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
     plan = dossier.plan = plan_training(request, dossier.operation)
+    held.hold(plan.operation_key)
     earlier = find_training(plan) if plan.operation.again else None
     run = dossier.run = _start(plan, dossier) if earlier is None else _take_over(plan, earlier, dossier)
-    if not request.wait and not run.status.is_terminal:
-        dossier.submit("wait is off")
+    if request.wait == "none" and not run.status.is_terminal:
+        dossier.submit("wait=none")
         return
     ended = await_completion(plan, run, dossier.cost)
     watched = dossier.watched = cast("WatchedRun", ended.result(raise_on_failure=False))
     dossier.run = watched.run
     finished = require_success(watched)
+    note_completed(plan)
     artifact = dossier.artifact = download_model(plan, finished.run)
     dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
     dossier.artifact = promote(artifact)
@@ -95,9 +102,9 @@ def _run_stages(request: TrainRequest, dossier: Dossier) -> None:
 
 def _start(plan: TrainPlan, dossier: Dossier) -> TrainingRun:
     export = dossier.export = validate_export(plan)
-    dossier.cost = estimate_cost(plan, export)
+    cost = dossier.cost = estimate_cost(plan, export)
     dossier.creating = True
-    return create_training(plan, export)
+    return create_training(plan, export, cost)
 
 
 def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> TrainingRun:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.errors import ConfigurationError, ErrorContext, ProviderError
-from pipeline.models import TrainingRun, TrainPlan
+from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError
+from pipeline.models import RunHandle, RunStatus, TrainingRun, TrainPlan
 from pipeline.provider import Provider
 
 
-def find_earlier(provider: Provider, plan: TrainPlan) -> TrainingRun | None:
-    """Return the run an earlier attempt at the operation started, if any.
+def find_earlier(provider: Provider, plan: TrainPlan, handle: RunHandle | None = None) -> TrainingRun | None:
+    """Return the run an earlier attempt at the operation started, if any: by its handle where that is known.
 
     Raises:
         ProviderError: It could not be looked up; ``context.outcome_unknown`` is set, because it may exist.
         ConfigurationError: It trains something else than this request asks for.
     """
     try:
-        found = provider.find_run(plan)
+        found = provider.find_run(plan) if handle is None else _look(provider, handle)
     except ProviderError as error:
         message = f"an earlier attempt may have created {plan.run_name!r}, which could not be looked up: {error}"
         raise type(error)(message, replace(error.context, outcome_unknown=True)) from error
     return adopt(plan, found) if found is not None else None
+
+
+def _look(provider: Provider, handle: RunHandle) -> TrainingRun:
+    try:
+        return provider.get_run(handle)
+    except NotFoundError:
+        # One 404 ends nothing: the watch, with its grace, decides whether the run is lost.
+        return TrainingRun(handle=handle, status=RunStatus.UNKNOWN, provider_status="not found")
 
 
 def adopt(plan: TrainPlan, run: TrainingRun) -> TrainingRun:
@@ -32,6 +40,25 @@ def adopt(plan: TrainPlan, run: TrainingRun) -> TrainingRun:
     """
     check_fit(plan, run)
     return run.model_copy(update={"adopted": True})
+
+
+def take_by_id(provider: Provider, plan: TrainPlan, run_id: str) -> TrainingRun:
+    """Return a run that was started by hand at the provider.
+
+    Raises:
+        ConfigurationError: There is no such run for this account, or it trains something else than this request.
+        ProviderError: It could not be looked up.
+    """
+    dataset = plan.request.dataset
+    try:
+        found = provider.get_run(RunHandle(provider=plan.profile.name, run_id=run_id, name=run_id, dataset=dataset))
+    except NotFoundError as error:
+        message = f"adopt={run_id!r} is no run of this account ({error}); give the id the provider shows"
+        raise ConfigurationError(message, ErrorContext(operation="training.get", field="adopt")) from error
+    if found.handle.dataset != dataset:
+        message = f"adopt={run_id!r} trains on data set {found.handle.dataset!r}, not {dataset!r}; name that one"
+        raise ConfigurationError(message, ErrorContext(field="dataset", run_id=run_id))
+    return adopt(plan, found)
 
 
 def check_fit(plan: TrainPlan, run: TrainingRun) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue
 
 from pipeline.adoption import adopt, find_earlier
-from pipeline.errors import ProviderError
+from pipeline.bookkeeping import CreationLog
+from pipeline.errors import ErrorContext, JournalError, ProviderError, TransportError, is_retryable
 from pipeline.models import Export, GuaranteeLevel, TrainingRun, TrainPlan
 from pipeline.polling import Clock
 from pipeline.provider import Provider
@@ -21,9 +24,21 @@ LOOKUP_WAIT_S = 2.0
 """Seconds before the second look-up; doubles each time, for lists that lag behind."""
 
 
-def create_once(
-    provider: Provider, plan: TrainPlan, export: Export, clock: Clock, *, again: bool = False
-) -> TrainingRun:
+@dataclass(frozen=True)
+class Creating:
+    """What creating works with."""
+
+    provider: Provider
+    """Where."""
+    plan: TrainPlan
+    """What."""
+    log: CreationLog
+    """What is written down on the way."""
+    clock: Clock
+    """The ``time`` module, or a fake."""
+
+
+def create_once(work: Creating, export: Export, *, again: bool = False) -> TrainingRun:
     """Return the operation's training run, creating it only when the provider does not have it yet.
 
     ``again`` says that the operation was tried before, so that its run may exist until the provider denies it.
@@ -31,38 +46,71 @@ def create_once(
     Raises:
         ProviderError: The provider refused; or, with ``context.outcome_unknown``, it could not be learned whether
             the run exists, whatever the last sending was answered. A rerun of the same operation looks it up first.
+        BudgetExceededError: The price does not fit under a cap.
+        JournalError: The intent could not be written down; nothing was sent.
     """
-    found = find_earlier(provider, plan) if again else provider.find_run(plan)
-    return adopt(plan, found) if found is not None else _send(provider, plan, export, clock, in_doubt=again)
+    plan = work.plan
+    found = find_earlier(work.provider, plan) if again else work.provider.find_run(plan)
+    if found is not None:
+        return _adopted(work, found)
+    body, sent_before = work.log.intend(work.provider.order(plan, export))
+    if sent_before and not again and (found := find_earlier(work.provider, plan)) is not None:
+        return _adopted(work, found)
+    if sent_before and plan.profile.guarantee is GuaranteeLevel.AT_MOST_ONCE:
+        context = ErrorContext(operation="training.create", outcome_unknown=True)
+        raise _unknown(plan, TransportError("the process that sent it ended", context), listed=False)
+    return _send(work, body, in_doubt=again or sent_before)
 
 
-def _send(provider: Provider, plan: TrainPlan, export: Export, clock: Clock, *, in_doubt: bool) -> TrainingRun:
+def _send(work: Creating, body: dict[str, JsonValue], *, in_doubt: bool) -> TrainingRun:
+    plan = work.plan
     for _ in range(SENDINGS):
         try:
-            return provider.create_run(plan, export)
+            run = work.provider.create_run(plan, body)
         except ProviderError as error:
             # A refusal says nothing about what was sent before: the run of an earlier sending may exist unseen.
             if not in_doubt and not error.context.outcome_unknown:
+                if not is_retryable(error):  # otherwise the same attempt is sent again
+                    work.log.refused(str(error))
                 raise
             last, in_doubt = error, True
-        found, listed = _look_up(provider, plan, clock)
+        else:
+            _write_down(work, run)
+            return run
+        found, listed = _look_up(work)
         if found is not None:
-            return adopt(plan, found)
+            return _adopted(work, found)
         may_repeat = listed and plan.profile.guarantee is GuaranteeLevel.EXACTLY_ONCE
         if not last.context.outcome_unknown or not may_repeat:
             break
         logger.warning("%r is not there after a lost answer (%s)", plan.run_name, last)
-    raise _unknown(plan, last, listed=listed) from last
+    unknown = _unknown(plan, last, listed=listed)
+    work.log.unknown(str(unknown))
+    raise unknown from last
 
 
-def _look_up(provider: Provider, plan: TrainPlan, clock: Clock) -> tuple[TrainingRun | None, bool]:
+def _adopted(work: Creating, found: TrainingRun) -> TrainingRun:
+    run = adopt(work.plan, found)
+    _write_down(work, run)
+    return run
+
+
+def _write_down(work: Creating, run: TrainingRun) -> None:
+    """Write the handle down; a journal that fails now must not end the watch over a run that is paid for."""
+    try:
+        work.log.created(run.handle)
+    except JournalError as error:
+        logger.warning("%s; the run is found again by its name %r", error, run.handle.name)
+
+
+def _look_up(work: Creating) -> tuple[TrainingRun | None, bool]:
     """Return the run if it turns up, and whether the provider could be asked at all."""
     listed = False
     for attempt in range(LOOKUPS):
         if attempt:
-            clock.sleep(LOOKUP_WAIT_S * 2 ** (attempt - 1))
+            work.clock.sleep(LOOKUP_WAIT_S * 2 ** (attempt - 1))
         try:
-            found = provider.find_run(plan)
+            found = work.provider.find_run(work.plan)
         except ProviderError:
             listed = False
             continue

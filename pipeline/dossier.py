@@ -9,6 +9,7 @@ from pipeline.errors import (
     ConfigurationError,
     ExportRejectedError,
     InsufficientCreditsError,
+    OperationBusyError,
     OutputPathError,
     PipelineError,
     SmokeTestError,
@@ -35,6 +36,7 @@ from pipeline.models import (
 OUTCOMES: tuple[tuple[type[PipelineError], Outcome], ...] = (
     (TrainingCancelledError, Outcome.CANCELLED),
     (TrainingTimedOutError, Outcome.TIMED_OUT),
+    (OperationBusyError, Outcome.SKIPPED),
     (BudgetExceededError, Outcome.OVER_BUDGET),
     (InsufficientCreditsError, Outcome.OVER_BUDGET),
     (ConfigurationError, Outcome.USAGE),
@@ -53,7 +55,7 @@ class Dossier:
         self.request = request
         self.operation = operation
         self.started_at = started_at
-        self.plan: TrainPlan | None = None
+        self._plan: TrainPlan | None = None
         self.export: ExportReport | None = None
         self.cost: CostEstimate | None = None
         self._run: TrainingRun | None = None
@@ -65,8 +67,20 @@ class Dossier:
         self.outcome = Outcome.FAILED
         self.message = "the run did not reach an end"
         self.outcome_unknown = False
+        self.error: PipelineError | None = None
+        """Why the run stopped, when it did."""
         self.creating = False
         """True from the moment a create may have been sent."""
+
+    @property
+    def plan(self) -> TrainPlan | None:
+        """Return what is to be done."""
+        return self._plan
+
+    @plan.setter
+    def plan(self, made: TrainPlan) -> None:
+        self._plan = made
+        self.operation = made.operation  # another one than was begun with, when an open operation is continued
 
     @property
     def run(self) -> TrainingRun | None:
@@ -94,6 +108,7 @@ class Dossier:
 
     def fail(self, error: PipelineError) -> None:
         """Record why the run stopped."""
+        self.error = error
         self.outcome = next(outcome for kind, outcome in OUTCOMES if isinstance(error, kind))
         self.message = str(error)
         self.outcome_unknown = error.context.outcome_unknown

@@ -5,6 +5,8 @@
     PipelineError
     ├── ConfigurationError            fix the named field; nothing was spent
     ├── BudgetExceededError           raise the cap or lower the work; nothing was spent
+    ├── JournalError                  the journal cannot be read or written: nothing is started without it
+    ├── OperationBusyError            another live flow run carries the operation out
     ├── ProviderError
     │   ├── RetryableProviderError    the same request may be sent again when it is safe to repeat
     │   │   ├── TransportError        no answer: connection, reset, timeout
@@ -84,6 +86,14 @@ class ConfigurationError(PipelineError):
 
 class BudgetExceededError(PipelineError):
     """The price is above the request's cap: raise the cap or lower the work. Nothing was spent."""
+
+
+class JournalError(PipelineError):
+    """The journal cannot be read or written; no training is started without it."""
+
+
+class OperationBusyError(PipelineError):
+    """Another flow run that is alive carries this operation out: let it, or ask for a new one."""
 
 
 class ProviderError(PipelineError):

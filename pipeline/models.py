@@ -110,8 +110,9 @@ class TrainRequest(Value):
     """Stop before spending when the price is above this many credits (accounts billed in credits)."""
     gpu_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
     """GPU minutes to price where the provider does not predict them itself; a budget needs them there."""
-    wait: bool = True
-    """Watch the run to its end and collect the model; off leaves once the run has been created."""
+    wait: Literal["hold", "defer", "none"] = "hold"
+    """Watch the run to its end (hold), come back to it from time to time without keeping a process (defer; needs a
+    deployment), or leave it to itself once it has been created (none)."""
     poll_interval_s: Annotated[float, Field(gt=0, le=3600)] | None = None
     """Fixed seconds between looks; empty follows the run's own forecast."""
     deadline_s: Annotated[float, Field(gt=0, le=604_800)] | None = None
@@ -119,7 +120,12 @@ class TrainRequest(Value):
     on_deadline: Literal["keep", "cancel"] = "keep"
     """At the deadline: keep the paid run going so that it can be collected later, or cancel it."""
     operation: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    """Continue the operation of this id, as printed by a run that stopped; empty begins a new one."""
+    """Continue the operation of this id, as printed by a run that stopped; empty continues an open one like this
+    request, or begins a new one."""
+    on_open_run: Literal["adopt", "new", "fail"] = "adopt"
+    """When the same training is open already: go on with it, start a second one, or stop."""
+    adopt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Take over the run of this id, which was started by hand at the provider."""
     samples: Annotated[int, Field(ge=1, le=64)] = 6
     """Real pictures of the export the model must handle before it is accepted."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -194,6 +200,8 @@ class Operation(Value):
     """What tells it apart; the same id always means the same training."""
     again: bool = False
     """True when it was attempted before, so that its run may already exist and be paid for."""
+    attempt: Annotated[int, Field(ge=1)] = 1
+    """Counts up when an attempt has ended without a model; each attempt is one run at most."""
 
 
 KEY_IN_NAME = 10
@@ -554,6 +562,7 @@ class Outcome(StrEnum):
     OVER_BUDGET = "over_budget"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
     USAGE = "usage"
 
 

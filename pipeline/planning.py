@@ -37,12 +37,13 @@ def fingerprint_request(request: TrainRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def operation_key(provider: str, operation_id: str) -> str:
-    """Return the identity of one operation on the wire: the same for every attempt at it, 32 lowercase hex characters.
+def operation_key(provider: str, operation: Operation, *, sandbox: bool) -> str:
+    """Return the identity of one attempt at an operation on the wire: 32 lowercase hex characters.
 
     Nothing else of the request is in it: a rerun with another option, or by a newer release, must find the paid run.
     """
-    return hashlib.sha256(f"{provider}:{operation_id}".encode()).hexdigest()[:32]
+    side = "sandbox" if sandbox else "hosted"
+    return hashlib.sha256(f"{provider}:{side}:{operation.attempt}:{operation.id}".encode()).hexdigest()[:32]
 
 
 def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation: Operation) -> TrainPlan:
@@ -58,7 +59,7 @@ def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation: Ope
         ConfigurationError: A field cannot be carried out; the error names it.
     """
     _check(request, profile)
-    key = operation_key(request.provider, operation.id)
+    key = operation_key(request.provider, operation, sandbox=profile.sandbox)
     stem = _slug(request.name or f"{request.dataset}-{request.pipeline}")
     room = profile.run_name_max - KEY_IN_NAME - 1
     run_name = f"{stem[:room].rstrip('-')}-{key[:KEY_IN_NAME]}"
@@ -93,6 +94,11 @@ def check_reachable(provider: Provider, plan: TrainPlan) -> None:
 
 
 def _check(request: TrainRequest, profile: ProviderProfile) -> None:
+    if request.operation is not None and request.adopt is not None:
+        raise ConfigurationError(
+            "operation and adopt are both set; keep the one that names what to come back to",
+            ErrorContext(field="adopt"),
+        )
     _one_of("pipeline", request.pipeline, tuple(profile.pipelines), profile.title)
     _one_of("gpu", request.gpu, profile.gpus, profile.title)
     if request.budget_usd is not None and request.budget_credits is not None:

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from pipeline.models import (
     CostEstimate,
     Export,
@@ -88,7 +90,14 @@ class Provider(Protocol):
     def find_run(self, plan: TrainPlan) -> TrainingRun | None:
         """Return the run this operation already created, if any (matched by the plan's run name)."""
 
-    def create_run(self, plan: TrainPlan, export: Export) -> TrainingRun:
+    @property
+    def account(self) -> str:
+        """Hash that tells this account from others without giving its key away."""
+
+    def order(self, plan: TrainPlan, export: Export) -> dict[str, JsonValue]:
+        """Return what a create sends, as data: it is written down before it is sent, and repeated unchanged."""
+
+    def create_run(self, plan: TrainPlan, order: dict[str, JsonValue]) -> TrainingRun:
         """Start the paid training; the request carries the operation key so that repeating it pays once.
 
         Raises:

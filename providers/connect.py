@@ -7,6 +7,7 @@ either.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from string import Formatter
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -14,7 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.budget import Caps
 from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.journal import Journal
 from pipeline.models import TrainRequest
 from pipeline.provider import Provider
 from providers.http import ClientOptions, trusts_environment
@@ -24,6 +27,8 @@ from providers.pictograph_wire import PROVIDER
 from providers.retry import RetryPolicy
 
 PICTOGRAPH_URL = "https://api.pictograph.io"
+JOURNAL_FILE = Path("~/.local/share/train-pipeline/journal.db")
+"""The journal when nothing else is named."""
 # What the extra installs: the sandbox trains real models.
 _SANDBOX_LIBRARIES = ("torch", "onnx", "pycocotools")
 _KEYLESS = "run with --sandbox, which needs no account"
@@ -48,6 +53,16 @@ class Settings(BaseSettings):
     """Address of a sandbox that is already running."""
     train_pipeline_sandbox_key: SecretStr | None = None
     """Its key."""
+    train_pipeline_journal: SecretStr | None = None
+    """The journal: a file's path, or postgresql://... when several machines share it."""
+    train_pipeline_day_cap_usd: Annotated[float, Field(gt=0)] | None = None
+    """The most that may be spent in a calendar day (UTC), over all runs of the journal, in US dollars."""
+    train_pipeline_month_cap_usd: Annotated[float, Field(gt=0)] | None = None
+    """The same for a calendar month."""
+    train_pipeline_day_cap_credits: Annotated[int, Field(gt=0)] | None = None
+    """The most a day in credits, for accounts billed in credits."""
+    train_pipeline_month_cap_credits: Annotated[int, Field(gt=0)] | None = None
+    """The same for a calendar month."""
 
 
 def read_settings() -> Settings:
@@ -62,6 +77,32 @@ def read_settings() -> Settings:
         names = sorted({str(error["loc"][0]).upper() for error in exc.errors(include_input=False)})
         message = f"The environment variable {', '.join(names)} cannot be read: correct or unset it."
         raise ConfigurationError(message, ErrorContext(field=names[0])) from None
+
+
+def open_journal() -> Journal:
+    """Open the journal the environment names, or this user's own.
+
+    Raises:
+        ConfigurationError: Its address cannot be used; the message names the variable.
+        JournalError: It cannot be opened.
+    """
+    named = _stripped(read_settings().train_pipeline_journal)
+    return Journal(named.get_secret_value() if named is not None else str(JOURNAL_FILE.expanduser()))
+
+
+def read_caps() -> Caps:
+    """Return the caps on what may be spent, as the environment names them.
+
+    Raises:
+        ConfigurationError: A variable cannot be read.
+    """
+    settings = read_settings()
+    return Caps(
+        day_usd=settings.train_pipeline_day_cap_usd,
+        month_usd=settings.train_pipeline_month_cap_usd,
+        day_credits=settings.train_pipeline_day_cap_credits,
+        month_credits=settings.train_pipeline_month_cap_credits,
+    )
 
 
 def connect(asked: TrainRequest | str, *, sandbox: bool, api_key: SecretStr | None = None) -> Provider:

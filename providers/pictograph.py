@@ -6,13 +6,14 @@ Source: seed documents "Training" and "Models" and https://docs.pictograph.io, c
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import islice
 
 import httpx
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 
 from pipeline.errors import (
     ConfigurationError,
@@ -68,6 +69,7 @@ class PictographProvider:
     ) -> None:
         client = ApiClient(api_key, replace(options, base_url=options.base_url.rstrip("/") + API_PREFIX))
         self._profile = profile
+        self._account = hashlib.sha256(f"{profile.name}:{api_key.get_secret_value()}".encode()).hexdigest()[:16]
         self._session = PictographSession(client)
         self._storage = SignedStorage(
             require_https=options.base_url.startswith("https:"),
@@ -85,6 +87,11 @@ class PictographProvider:
     def profile(self) -> ProviderProfile:
         """The vendor's facts as data."""
         return self._profile
+
+    @property
+    def account(self) -> str:
+        """Hash that tells this account from others without giving its key away."""
+        return self._account
 
     def close(self) -> None:
         """Release connections."""
@@ -186,14 +193,18 @@ class PictographProvider:
         others = [run for run in ours if run.handle.run_id != best.handle.run_id]
         return best.model_copy(update={"warnings": (*best.warnings, *_twins(others))})
 
-    def create_run(self, plan: TrainPlan, export: Export) -> TrainingRun:
+    def order(self, plan: TrainPlan, export: Export) -> dict[str, JsonValue]:
+        """Return what a create sends, as data."""
+        return _spec(plan, export).model_dump(mode="json")
+
+    def create_run(self, plan: TrainPlan, order: dict[str, JsonValue]) -> TrainingRun:
         """Start the paid training; every attempt carries the operation key, so that repeating pays once.
 
         Raises:
             InsufficientCreditsError: The message carries what is required and what remains.
             ProviderError: With ``context.outcome_unknown`` set when the run may exist although no answer came.
         """
-        return self.training.create(_spec(plan, export), plan.run_name, key=plan.operation_key)
+        return self.training.create(TrainingSpec.model_validate(order), plan.run_name, key=plan.operation_key)
 
     def get_run(self, handle: RunHandle) -> TrainingRun:
         """Look at a run once."""

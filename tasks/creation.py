@@ -7,11 +7,17 @@ import time
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from pipeline.adoption import find_earlier
-from pipeline.creation import create_once
-from pipeline.models import ExportReport, TrainingRun, TrainPlan
+from pipeline.adoption import find_earlier, take_by_id
+from pipeline.bookkeeping import AttemptLog, content_of
+from pipeline.creation import Creating, create_once
+from pipeline.journal import Intent, Journal
+from pipeline.models import CostEstimate, ExportReport, TrainingRun, TrainPlan
+from pipeline.ownership import LEASE_S
+from pipeline.provider import Provider
+from providers.connect import read_caps
 from tasks.credentials import open_provider
 from tasks.display import announce, say
+from tasks.journal import current_owner, opened_journal
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 
@@ -23,11 +29,12 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,
 )
-def create_training(plan: TrainPlan, export: ExportReport) -> TrainingRun:
+def create_training(plan: TrainPlan, export: ExportReport, cost: CostEstimate) -> TrainingRun:
     """Return the operation's training run, found or created."""
     again = plan.operation.again or (runtime.task_run.run_count or 1) > 1
-    with open_provider(plan.request) as provider:
-        run = create_once(provider, plan, export.export, time, again=again)
+    with open_provider(plan.request) as provider, opened_journal() as journal:
+        log = _log(journal, provider, plan, export, cost)
+        run = create_once(Creating(provider, plan, log, time), export.export, again=again)
     _show(plan, run)
     return run
 
@@ -41,12 +48,37 @@ def create_training(plan: TrainPlan, export: ExportReport) -> TrainingRun:
     retry_condition_fn=retry_if_safe,
 )
 def find_training(plan: TrainPlan) -> TrainingRun | None:
-    """Return the run an earlier attempt at this operation started, if any."""
-    with open_provider(plan.request) as provider:
-        run = find_earlier(provider, plan)
-    if run is not None:
-        _show(plan, run)
+    """Return the run an earlier attempt at this operation started, or the one to take over, if any."""
+    with open_provider(plan.request) as provider, opened_journal() as journal:
+        record = journal.find(plan.operation_key)
+        if record is None and plan.request.adopt is not None:
+            run: TrainingRun | None = take_by_id(provider, plan, plan.request.adopt)
+        else:
+            run = find_earlier(provider, plan, record.handle if record is not None else None)
+        if run is not None:
+            _log(journal, provider, plan).created(run.handle)
+            _show(plan, run)
     return run
+
+
+def _log(
+    journal: Journal,
+    provider: Provider,
+    plan: TrainPlan,
+    export: ExportReport | None = None,
+    cost: CostEstimate | None = None,
+) -> AttemptLog:
+    intent = Intent(
+        plan=plan,
+        account=provider.account,
+        body={},
+        estimate=cost,
+        owner=current_owner(),
+        owner_until_s=time.time() + LEASE_S,
+        content_fingerprint=export.content_fingerprint if export is not None else None,
+        content=content_of(export) if export is not None else None,
+    )
+    return AttemptLog(journal, intent, time, read_caps())
 
 
 def _show(plan: TrainPlan, run: TrainingRun) -> None:

@@ -1,14 +1,23 @@
-"""Stage: resolve the request, and prove that key, data set and output folder are usable."""
+"""Stage: resolve the request into a plan and find out whether it can be carried out."""
 
 from __future__ import annotations
+
+import time
 
 from prefect import runtime, task
 
 from pipeline.collection import check_output_dir
+from pipeline.errors import NotFoundError
+from pipeline.journal import Journal
+from pipeline.journal_records import OperationRecord
 from pipeline.models import Operation, TrainPlan, TrainRequest
+from pipeline.ownership import take_over
 from pipeline.planning import check_reachable, resolve_plan
+from pipeline.provider import Provider
+from pipeline.reattaching import choose_operation
 from tasks.credentials import open_provider
 from tasks.display import say
+from tasks.journal import current_owner, opened_journal
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 
@@ -20,17 +29,36 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
     retry_condition_fn=retry_if_safe,
 )
 def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
-    """Return the plan of this operation; nothing is made or spent."""
-    with open_provider(request) as provider:
-        plan = resolve_plan(request, provider.profile, operation)
+    """Return the plan of the operation this request is about; nothing is made or spent."""
+    with open_provider(request) as provider, opened_journal() as journal:
+        chosen = _choose(journal, provider, request, operation)
+        plan = resolve_plan(request, provider.profile, chosen)
         check_reachable(provider, plan)
         check_output_dir(plan.output_dir)
+        if (record := journal.find(plan.operation_key)) is not None and record.state.is_open:
+            take_over(journal, record, current_owner(), time)
+            say(f"going on with operation {record.operation_id}, which is open since an earlier run ({record.state})")
     say(f"plan: {plan.run_name} ({request.pipeline} on {request.gpu}) at {plan.profile.title}")
-    say(f"operation: {operation.id} (--operation comes back to it, and pays nothing again)")
+    say(f"operation: {chosen.id} (--operation comes back to it, and pays nothing again)")
     return plan
 
 
+def _choose(journal: Journal, provider: Provider, request: TrainRequest, begun: Operation) -> Operation:
+    def is_ours(record: OperationRecord) -> bool:
+        if record.account == provider.account:
+            return True
+        if record.handle is None:
+            return False
+        try:  # the account's key may have been changed since
+            provider.get_run(record.handle)
+        except NotFoundError:
+            return False
+        return True
+
+    return choose_operation(journal, request, str(runtime.flow_run.id), is_ours, again=begun.again)
+
+
 def current_operation(request: TrainRequest) -> Operation:
-    """Return the operation this flow run is about: the one asked for, or the flow run itself, however often it runs."""
+    """Return the operation this flow run is about as far as it is known before the journal was asked."""
     tries = runtime.flow_run.run_count or 1
     return Operation(id=request.operation or str(runtime.flow_run.id), again=request.operation is not None or tries > 1)

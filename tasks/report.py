@@ -5,30 +5,35 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from pipeline.bookkeeping import settle_attempt
 from pipeline.errors import OutputPathError, PipelineError
 from pipeline.illustrations import Illustrations, embedded
-from pipeline.models import RunReport, Settlement, TrainingRun, TrainRequest
+from pipeline.models import Outcome, RunReport, Settlement, TrainingRun, TrainPlan
 from pipeline.rendering import render_markdown, write_report
 from pipeline.report import money_line, run_page
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
+from tasks.journal import opened_journal
 
 
 @task(name="settle", task_run_name="settle-{run.handle.name}", cache_policy=NO_CACHE)
-def settle_costs(request: TrainRequest, run: TrainingRun) -> Settlement | None:
+def settle_costs(plan: TrainPlan, run: TrainingRun) -> Settlement | None:
     """Return what the run really cost; none where the provider's ledger does not say (yet)."""
     try:
-        with open_provider(request) as provider:
-            return provider.settle(run)
+        with open_provider(plan.request) as provider:
+            settlement = provider.settle(run)
+        with opened_journal() as journal:
+            settle_attempt(journal, plan.operation_key, run, settlement)
     except PipelineError as error:
-        say(f"the bill could not be read: {error}", warning=True)
+        say(f"the bill could not be settled: {error}", warning=True)
         return None
+    return settlement
 
 
 @task(name="report", task_run_name="report-{report.request.dataset}", cache_policy=NO_CACHE)
 def publish_report(report: RunReport) -> None:
     """Write the report to disk and to Prefect; neither can change how the run ended."""
-    if report.plan is not None:
+    if report.plan is not None and report.outcome is not Outcome.SKIPPED:  # else the folder is somebody else's
         try:
             markdown, _ = write_report(report, report.plan.output_dir)
             say(f"report: {markdown}")

@@ -23,6 +23,8 @@ for _name in [
     if _name != "PICTOGRAPH_1_0_PYTHON":
         del os.environ[_name]
 
+os.environ["TRAIN_PIPELINE_JOURNAL"] = str(Path(_HOME.name) / "journal.db")
+
 # Before the first process is started: importing the guard puts it into this process, the path into all others.
 LOOPBACK = str(Path(__file__).parent / "loopback")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LOOPBACK, os.environ.get("PYTHONPATH")]))

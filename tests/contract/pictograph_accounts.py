@@ -72,7 +72,7 @@ class Account:
         """Return a new run and what it was made from."""
         plan = self.plan()
         export = self.export(plan)
-        return plan, export, self.provider.create_run(plan, export)
+        return plan, export, self.provider.create_run(plan, self.provider.order(plan, export))
 
     def model(self) -> ModelFacts:
         """Return the model of a run that was watched to its end."""

@@ -94,6 +94,7 @@ class Ground:
             **kept,
             "PREFECT_HOME": str(self.folder / "prefect"),
             "TRAIN_PIPELINE_SANDBOX_HOME": str(self.sandbox_home),
+            "TRAIN_PIPELINE_JOURNAL": str(self.folder / "journal.db"),
             "PICTOGRAPH_API_KEY": CANARY,
             LOG_VARIABLE: str(self.folder / "connections.jsonl"),
             "PYTHONPATH": os.pathsep.join([LOOPBACK, str(ROOT)]),

@@ -68,6 +68,7 @@ def make_bench(
 
     def make(**settings: Any) -> Workbench:
         clock, patience = SkippingClock(), Patience()
+        monkeypatch.setenv("TRAIN_PIPELINE_JOURNAL", str(tmp_path / "journal.db"))
         skip_waiting(clock, monkeypatch)
         monkeypatch.setenv("PICTOGRAPH_TIMEOUT", str(PATIENT_S))
         monkeypatch.setattr("providers.storage.LEAST_READ_S", PATIENT_S)

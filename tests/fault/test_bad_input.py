@@ -236,7 +236,7 @@ def test_exit_codes_of_the_other_ends(make_bench: Callable[..., Workbench], caps
     bench = make_bench()
     bench.break_stage("look", [status(503)], skip=1)
     assert bench.command() == 0
-    assert bench.command("--no-wait") == 0
+    assert bench.command("--wait", "none") == 0
     slow = {"mode": "looks", "steps": [{"status": "running", "epochs": 5}]}
     bench.account.configure(script=slow)
     assert bench.command("--deadline-s", "15", "--poll-interval-s", "10") == 5

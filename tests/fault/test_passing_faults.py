@@ -36,7 +36,7 @@ def test_faults_that_pass_do_not_stop_a_run_before_it_is_paid_for(
     bench = make_bench()
     monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", RETRIES)
     bench.break_stage(stage, PASSING)
-    ended = bench.run(wait=False)
+    ended = bench.run(wait="none")
     assert dict(zip(NAMES, bench.hits(), strict=True)) == dict.fromkeys(NAMES, 1)
     assert ended.state == "Submitted", ended.message
     # A create that ends in 503 may have been carried out: the look-ups that follow it take longer than its delay.
@@ -52,7 +52,7 @@ def test_faults_that_pass_do_not_stop_the_pricing_where_there_are_no_quotes(
     bench = make_bench(dialect="v1", billing="credits")
     monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", RETRIES)
     bench.break_stage("estimate", PASSING)
-    ended = bench.run(wait=False)
+    ended = bench.run(wait="none")
     assert dict(zip(NAMES, bench.hits(), strict=True)) == dict.fromkeys(NAMES, 1)
     assert (ended.state, bench.started()) == ("Submitted", 1), ended.message
     assert ended.report.cost is not None
@@ -78,7 +78,7 @@ def test_faults_that_pass_do_not_stop_a_run_that_is_paid_for(
 def test_transfers_outlive_faults_that_pass(bench: Workbench, stage: str, faults: tuple[Fault, ...]) -> None:
     """Archive and weights come from a storage without our retries: the transfer itself is taken up again."""
     bench.break_stage(stage, faults)
-    ended = bench.run(wait=stage == "bytes")
+    ended = bench.run(wait="hold" if stage == "bytes" else "none")
     assert bench.hits() == [1] * len(faults)
     assert ended.state == ("Completed" if stage == "bytes" else "Submitted"), ended.message
     assert bench.started() == 1
@@ -144,7 +144,7 @@ def later(seconds: float) -> str:
 def test_retry_after_in_every_form(bench: Workbench, asked: str, least_s: float | None, most_s: float) -> None:
     """A delay is kept to the second, one that says nothing becomes our own, one that is too long is not slept."""
     bench.break_stage("find", [status(429, retry_after=asked)])
-    ended = bench.run(wait=False)
+    ended = bench.run(wait="none")
     assert (ended.state, bench.hits(), bench.started()) == ("Submitted", [1], 1), ended.message
     if least_s is None:  # left to Prefect, whose delays are off here
         assert max(bench.clock.sleeps, default=0) < 5
@@ -155,6 +155,6 @@ def test_retry_after_in_every_form(bench: Workbench, asked: str, least_s: float 
 def test_retry_after_as_a_date_is_waited_for(bench: Workbench) -> None:
     """A date is slept until: what is left of 110 s when the answer comes, of which the flow's start takes a few."""
     bench.break_stage("find", [status(429, retry_after=later(110))])
-    ended = bench.run(wait=False)
+    ended = bench.run(wait="none")
     assert (ended.state, bench.hits(), bench.started()) == ("Submitted", [1], 1), ended.message
     assert [slept for slept in bench.clock.sleeps if 20 < slept <= 110], bench.clock.sleeps

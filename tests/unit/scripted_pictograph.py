@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 
 from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan, TrainRequest
 from pipeline.planning import resolve_plan
@@ -18,6 +18,13 @@ from providers.pictograph_profile import pictograph_profile
 
 PROFILE = pictograph_profile(sandbox=False)
 EXPORT = Export(id="e1", name="ex 1", dataset="road-signs", status=ExportStatus.COMPLETED, provider_status="completed")
+ORDER: dict[str, JsonValue] = {
+    "dataset": "road-signs",
+    "export": "ex 1",
+    "pipeline": "yolox",
+    "gpu": "a10g",
+    "config": {},
+}
 HANDLE = RunHandle(provider="pictograph", run_id="11111111-1111-4111-8111-111111111111", name="n", dataset="road-signs")
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 

@@ -3,26 +3,65 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import JsonValue
 
-from pipeline.creation import LOOKUPS, SENDINGS, create_once
+from pipeline.creation import LOOKUPS, SENDINGS, Creating, create_once
 from pipeline.errors import (
     ConflictError,
     ErrorContext,
     InsufficientCreditsError,
+    JournalError,
     ProviderError,
     ProviderUnavailableError,
     TransportError,
     is_retryable,
 )
-from pipeline.models import GuaranteeLevel
+from pipeline.models import GuaranteeLevel, RunHandle, TrainingRun, TrainPlan
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_export, make_plan, make_profile, make_run
 
 LOST = TransportError("connection reset", ErrorContext("training.create", outcome_unknown=True))
 DOWN = ProviderUnavailableError("503")
 
 
-def _create(provider: FakeProvider, clock: FakeClock) -> object:
-    return create_once(provider, make_plan(), make_export(), clock)  # type: ignore[arg-type]
+class _Log:
+    """A creation log kept in a list."""
+
+    def __init__(self, *, sent_before: bool = False, broken: bool = False) -> None:
+        self.said: list[tuple[str, object]] = []
+        self._sent_before = sent_before
+        self._broken = broken
+
+    def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
+        self.said.append(("intend", body))
+        return {"frozen": True}, self._sent_before
+
+    def created(self, handle: RunHandle) -> None:
+        self.said.append(("created", handle.run_id))
+        if self._broken:
+            raise JournalError("disk full")
+
+    def unknown(self, reason: str) -> None:
+        self.said.append(("unknown", reason))
+
+    def refused(self, reason: str) -> None:
+        self.said.append(("refused", reason))
+
+    @property
+    def words(self) -> list[str]:
+        return [word for word, _ in self.said]
+
+
+def _create(
+    provider: FakeProvider,
+    clock: FakeClock,
+    plan: TrainPlan | None = None,
+    *,
+    again: bool = False,
+    log: _Log | None = None,
+) -> TrainingRun:
+    provider.scripts.setdefault("order", Script({"dataset": "road-signs"}))
+    work = Creating(provider, plan or make_plan(), log or _Log(), clock)  # type: ignore[arg-type]
+    return create_once(work, make_export(), again=again)
 
 
 def test_a_run_that_exists_is_taken_over(clock: FakeClock) -> None:
@@ -69,7 +108,7 @@ def test_a_provider_that_cannot_tell_twins_apart_is_asked_once(clock: FakeClock)
     provider = FakeProvider(find_run=Script(None), create_run=Script(LOST))
     plan = make_plan(profile=make_profile(guarantee=GuaranteeLevel.AT_MOST_ONCE))
     with pytest.raises(TransportError) as caught:
-        create_once(provider, plan, make_export(), clock)  # type: ignore[arg-type]
+        _create(provider, clock, plan)
     assert caught.value.context.outcome_unknown
     assert provider.calls("create_run") == 1
 
@@ -151,7 +190,7 @@ def test_a_refusal_of_an_operation_tried_before_is_no_answer_about_the_first_try
     """Tried again after a crash and refused: what the crashed attempt did is still unknown, and said to be."""
     provider = FakeProvider(find_run=Script(None, found), create_run=Script(REFUSALS[0]))
     with pytest.raises(InsufficientCreditsError) as caught:
-        create_once(provider, make_plan(), make_export(), clock, again=True)  # type: ignore[arg-type]
+        _create(provider, clock, again=True)
     assert caught.value.context.outcome_unknown
     assert ("could not be looked up" in str(caught.value)) is (found is DOWN)
     assert provider.calls("create_run") == 1
@@ -160,5 +199,56 @@ def test_a_refusal_of_an_operation_tried_before_is_no_answer_about_the_first_try
 def test_the_run_of_an_earlier_try_is_adopted_after_a_refusal(clock: FakeClock) -> None:
     """Two creates of one operation would be a conflict; the run that makes it one is ours."""
     provider = FakeProvider(find_run=Script(None, make_run()), create_run=Script(REFUSALS[1]))
-    run = create_once(provider, make_plan(), make_export(), clock, again=True)  # type: ignore[arg-type]
+    run = _create(provider, clock, again=True)
     assert run == make_run(adopted=True)
+
+
+def test_the_intent_comes_first_and_the_handle_right_after(clock: FakeClock) -> None:
+    """What is sent is what was written down, and nothing is sent before it was."""
+    sent: list[object] = []
+    log = _Log()
+
+    def send(_plan: object, body: object) -> TrainingRun:
+        sent.append((body, log.words))
+        return make_run()
+
+    _create(FakeProvider(find_run=Script(None), create_run=send), clock, log=log)  # type: ignore[arg-type]
+    assert sent == [({"frozen": True}, ["intend"])]
+    assert log.said == [("intend", {"dataset": "road-signs"}), ("created", "r1")]
+
+
+@pytest.mark.parametrize(
+    ("answers", "word"),
+    [((REFUSALS[0],), "refused"), ((LOST,), "unknown"), ((ProviderUnavailableError("503"),), None)],
+    ids=["refused", "lost", "may-be-sent-again"],
+)
+def test_what_became_of_the_create_is_written_down(
+    answers: tuple[ProviderError, ...], word: str | None, clock: FakeClock
+) -> None:
+    """A refusal closes the attempt, a lost answer leaves it in doubt, a passing fault leaves it as intended."""
+    log = _Log()
+    with pytest.raises(ProviderError):
+        _create(FakeProvider(find_run=Script(None), create_run=Script(*answers)), clock, log=log)
+    assert log.words == ["intend", *([word] if word else [])]
+
+
+def test_a_journal_that_fails_after_the_create_loses_no_run(clock: FakeClock) -> None:
+    """The run is paid for: it is watched, whether or not its handle could be written down."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(make_run()))
+    assert _create(provider, clock, log=_Log(broken=True)) == make_run()
+
+
+def test_a_create_another_process_may_have_sent_is_looked_up_first(clock: FakeClock) -> None:
+    """The intent was there before: its run is adopted instead of being created a second time."""
+    provider = FakeProvider(find_run=Script(None, make_run()))
+    assert _create(provider, clock, log=_Log(sent_before=True)) == make_run(adopted=True)
+
+
+def test_at_most_once_never_sends_what_may_have_been_sent(clock: FakeClock) -> None:
+    """Where nothing can be looked up, a create that a dead process may have sent is not sent again."""
+    provider = FakeProvider(find_run=Script(None))
+    plan = make_plan(profile=make_profile(guarantee=GuaranteeLevel.AT_MOST_ONCE))
+    with pytest.raises(TransportError, match="was lost") as caught:
+        _create(provider, clock, plan, log=_Log(sent_before=True))
+    assert caught.value.context.outcome_unknown
+    assert provider.calls("create_run") == 0

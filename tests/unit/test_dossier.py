@@ -44,6 +44,8 @@ OUTCOME_OF = {
     "ConfigurationError": Outcome.USAGE,
     "OutputPathError": Outcome.USAGE,
     "BudgetExceededError": Outcome.OVER_BUDGET,
+    "JournalError": Outcome.FAILED,
+    "OperationBusyError": Outcome.SKIPPED,
     "InsufficientCreditsError": Outcome.OVER_BUDGET,
     "ExportRejectedError": Outcome.REJECTED,
     "SmokeTestError": Outcome.REJECTED,
@@ -110,7 +112,7 @@ class TestOutcome:
 
     def test_a_run_left_to_itself_says_what_was_skipped(self) -> None:
         """Submitted names the stages that did not happen, and why."""
-        dossier = make_dossier(wait=False)
+        dossier = make_dossier(wait="none")
         dossier.submit("wait is off")
         report = dossier.report(END)
         assert report.outcome is Outcome.SUBMITTED

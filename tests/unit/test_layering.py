@@ -27,7 +27,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "httpx": frozenset({"providers", "sandbox"}),
     "fastapi": frozenset({"sandbox"}),
     "uvicorn": frozenset({"sandbox"}),
-    "sqlalchemy": frozenset({"sandbox"}),
+    "sqlalchemy": frozenset({"pipeline", "sandbox"}),
     "torch": frozenset({"sandbox"}),
     "pycocotools": frozenset({"sandbox"}),
     "onnxruntime": frozenset({"pipeline", "sandbox"}),

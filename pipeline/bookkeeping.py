@@ -1,0 +1,128 @@
+"""What the journal is told about one attempt, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from pipeline.budget import NO_CAPS, Caps
+from pipeline.dossier import Dossier
+from pipeline.errors import OperationBusyError, SmokeTestError, TrainingLostError
+from pipeline.journal import Intent, Journal
+from pipeline.journal_records import ExportContent, OperationOutcome
+from pipeline.models import ExportReport, Outcome, RunHandle, RunStatus, Settlement, TrainingRun
+from pipeline.ownership import take_over
+from pipeline.polling import Clock
+
+ENDED = {RunStatus.FAILED: OperationOutcome.FAILED, RunStatus.CANCELLED: OperationOutcome.CANCELLED}
+"""Ends of a run that leave nothing to collect."""
+
+
+class CreationLog(Protocol):
+    """What creating a training writes down, and when."""
+
+    def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
+        """Commit the intent before anything is sent.
+
+        Returns the body to send, frozen by the first sending, and whether it may have been sent before.
+        """
+
+    def created(self, handle: RunHandle) -> None:
+        """Write the run's handle down, right after it is known."""
+
+    def unknown(self, reason: str) -> None:
+        """Write down that the create's answer was lost."""
+
+    def refused(self, reason: str) -> None:
+        """Write down that the provider refused and nothing was started."""
+
+
+@dataclass(frozen=True)
+class AttemptLog:
+    """Writes one attempt into the journal; implements ``CreationLog``."""
+
+    journal: Journal
+    """Where."""
+    intent: Intent
+    """What is to be paid for; its body is replaced by the one that is sent."""
+    clock: Clock
+    """The ``time`` module, or a fake."""
+    caps: Caps = NO_CAPS
+    """What may be spent beside it."""
+
+    @property
+    def _key(self) -> str:
+        return self.intent.plan.operation_key
+
+    def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
+        """Commit the intent before anything is sent.
+
+        Returns the body to send, frozen by the first sending, and whether it may have been sent before.
+
+        Raises:
+            BudgetExceededError: The price does not fit under a cap.
+            JournalError: It could not be committed.
+            OperationBusyError: A process that lives has sent it, or is about to.
+        """
+        record, known = self.journal.intend(replace(self.intent, body=body), self.caps)
+        if not record.state.is_open:
+            closed = f"operation {record.operation_id!r} was {record.outcome} by another flow run in the meantime"
+            raise OperationBusyError(f"{closed}; nothing was started: run again to begin a new one")
+        if known:
+            record = take_over(self.journal, record, self.intent.owner, self.clock)
+        return record.body or body, known
+
+    def created(self, handle: RunHandle) -> None:
+        """Write the run's handle down; a run nobody has written down before is adopted."""
+        if self.journal.find(self._key) is None:
+            self.journal.adopt(self.intent, handle)
+        else:
+            self.journal.created(self._key, handle)
+
+    def unknown(self, reason: str) -> None:
+        """Write down that the create's answer was lost."""
+        self.journal.unknown(self._key, reason)
+
+    def refused(self, reason: str) -> None:
+        """Write down that the provider refused and nothing was started."""
+        self.journal.ended(self._key, OperationOutcome.REFUSED, reason)
+
+
+def content_of(report: ExportReport) -> ExportContent:
+    """Return what an export holds, for comparing it with a later one."""
+    return ExportContent(
+        images=report.export.image_count, objects={count.name: count.objects for count in report.classes}
+    )
+
+
+def close_attempt(journal: Journal, dossier: Dossier) -> None:
+    """Close the attempt of a run that has come to an end; one that somebody can still come back to stays open."""
+    plan, run, error = dossier.plan, dossier.run, dossier.error
+    if plan is None or journal.find(plan.operation_key) is None:
+        return
+    if dossier.outcome is Outcome.ACCEPTED:
+        journal.judged(plan.operation_key, OperationOutcome.ACCEPTED, dossier.message)
+    elif isinstance(error, SmokeTestError):
+        journal.judged(plan.operation_key, OperationOutcome.REJECTED, dossier.message)
+    elif isinstance(error, TrainingLostError):
+        journal.ended(plan.operation_key, OperationOutcome.LOST, dossier.message)
+    elif run is not None and run.status in ENDED:
+        journal.ended(plan.operation_key, ENDED[run.status], dossier.message)
+
+
+def settle_attempt(journal: Journal, key: str, run: TrainingRun, settlement: Settlement | None) -> None:
+    """Replace what is held for a run that has ended by what was billed; a run that goes on keeps its reservation.
+
+    A ledger without an entry means that a failed or cancelled run cost nothing; of a completed one it means that the
+    bill is not written yet, and what was held is kept as what it cost.
+    """
+    if not run.status.is_terminal:
+        return
+    if settlement is not None:
+        journal.settle(key, settlement.charged.amount)
+    elif run.status in ENDED:
+        journal.settle(key, 0)
+    elif (record := journal.find(key)) is not None and record.price is not None:
+        journal.settle(key, record.price.amount)

@@ -1,0 +1,81 @@
+"""Which operation a request is about: one that was begun before and is still open, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.journal import Journal
+from pipeline.journal_records import OperationRecord
+from pipeline.models import Operation, TrainRequest
+from pipeline.planning import fingerprint_request
+
+ADOPTED = "run-"
+"""What the operations of runs that were started by hand begin with; the run's id follows."""
+
+
+def choose_operation(
+    journal: Journal,
+    request: TrainRequest,
+    flow_run_id: str,
+    is_ours: Callable[[OperationRecord], bool],
+    *,
+    again: bool,
+) -> Operation:
+    """Return the operation of a request: the named one, this flow run's own, an open one like it, or a new one.
+
+    Args:
+        journal: Where earlier attempts are written down.
+        request: What was asked.
+        flow_run_id: Who asks; names a new operation.
+        is_ours: Whether an open attempt's run can be reached with the request's account.
+        again: Whether this flow run was carried out before.
+
+    Raises:
+        ConfigurationError: The same training is open and the request wants to fail then.
+    """
+    named = _named(journal, request)
+    record = named or (journal.of_flow_run(flow_run_id) if again and not _names_one(request) else None)
+    if record is None and not _names_one(request):
+        record = _open_like(journal, request, is_ours)
+    if record is not None:
+        return _continued(record)
+    return Operation(id=_given_id(request) or flow_run_id, again=again or _names_one(request))
+
+
+def _names_one(request: TrainRequest) -> bool:
+    return request.operation is not None or request.adopt is not None
+
+
+def _given_id(request: TrainRequest) -> str | None:
+    return ADOPTED + request.adopt if request.adopt is not None else request.operation
+
+
+def _named(journal: Journal, request: TrainRequest) -> OperationRecord | None:
+    if request.adopt is not None:
+        found = journal.of_run(request.provider, request.adopt)
+        if found is not None and found.sandbox is request.sandbox:
+            return found
+    asked = _given_id(request)
+    return journal.latest(asked, sandbox=request.sandbox) if asked is not None else None
+
+
+def _open_like(
+    journal: Journal, request: TrainRequest, is_ours: Callable[[OperationRecord], bool]
+) -> OperationRecord | None:
+    if request.on_open_run == "new":
+        return None
+    found = next((record for record in journal.open_like(fingerprint_request(request)) if is_ours(record)), None)
+    if found is not None and request.on_open_run == "fail":
+        raise ConfigurationError(
+            f"the same training is open already: operation {found.operation_id!r} ({found.run_name}, {found.state}); "
+            f"nothing was started: ask with on_open_run=adopt to go on with it, or =new for a second one",
+            ErrorContext(field="on_open_run"),
+        )
+    return found
+
+
+def _continued(record: OperationRecord) -> Operation:
+    if record.can_try_again:
+        return Operation(id=record.operation_id, attempt=record.attempt + 1)
+    return Operation(id=record.operation_id, attempt=record.attempt, again=True)

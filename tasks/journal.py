@@ -1,0 +1,55 @@
+"""The journal as the stages use it: opened for a moment, never kept, and held by whoever carries an operation out."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from prefect import runtime
+
+from pipeline.bookkeeping import close_attempt
+from pipeline.dossier import Dossier
+from pipeline.errors import JournalError
+from pipeline.journal import Journal
+from pipeline.journal_records import Owner
+from pipeline.models import TrainPlan
+from pipeline.ownership import Lease, this_process
+from providers.connect import open_journal
+from tasks.display import say
+
+
+def opened_journal() -> closing[Journal]:
+    """Open the journal; every stage opens its own and closes it.
+
+    Raises:
+        ConfigurationError: Its address cannot be used; the message names the variable.
+        JournalError: It cannot be opened.
+    """
+    return closing(open_journal())
+
+
+def current_owner() -> Owner:
+    """Return this process, as the one that carries out the current flow run."""
+    return this_process(str(runtime.flow_run.id))
+
+
+def lease() -> Lease:
+    """Return the signs of life this process gives for the operation it carries out."""
+    return Lease(open_journal, current_owner())
+
+
+def note_completed(plan: TrainPlan) -> None:
+    """Write down that the run completed; its model is still to be judged."""
+    try:
+        with opened_journal() as journal:
+            journal.terminal(plan.operation_key)
+    except JournalError as error:
+        say(f"{error}; the run goes on", warning=True)
+
+
+def close_operation(dossier: Dossier) -> None:
+    """Write down how the attempt ended; what cannot be written now is found out by the next one who asks."""
+    try:
+        with opened_journal() as journal:
+            close_attempt(journal, dossier)
+    except JournalError as error:
+        say(f"{error}; the operation still reads as open there", warning=True)
