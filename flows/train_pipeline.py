@@ -20,9 +20,9 @@ from pipeline.ownership import Lease
 from pipeline.polling import require_success
 from tasks.collection import download_model
 from tasks.creation import create_training, find_training
-from tasks.display import say
 from tasks.exports import validate_export
-from tasks.journal import close_operation, lease, note_completed
+from tasks.interruption import cancel_with_flow_run, leave
+from tasks.journal import close_operation, known_cost, lease, note_completed
 from tasks.planning import current_operation, plan_training
 from tasks.polling import await_completion
 from tasks.pricing import estimate_cost
@@ -52,7 +52,12 @@ def _name_run() -> str:
     return f"{'rehearse' if sandbox else 'train'}-{dataset}-{pipeline or 'yolox'}"
 
 
-@flow(name="train-pipeline", flow_run_name=_name_run, validate_parameters=True)
+@flow(
+    name="train-pipeline",
+    flow_run_name=_name_run,
+    validate_parameters=True,
+    on_cancellation=[cancel_with_flow_run],
+)
 def train_pipeline(request: TrainRequest) -> State[RunReport]:
     """Retrain a vision model and accept it only when it can be trusted.
 
@@ -65,9 +70,8 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
             _run_stages(request, dossier, held)
     except PipelineError as error:
         dossier.fail(error)
-    except BaseException:  # interrupted: the paid run goes on, so say how to come back to it
-        if farewell := dossier.farewell():
-            say(farewell, warning=True)
+    except BaseException:  # interrupted: the paid run goes on unless it is to be cancelled with us
+        leave(dossier)
         raise
     if dossier.plan is not None and dossier.run is not None:
         dossier.settlement = settle_costs(dossier.plan, dossier.run)
@@ -110,6 +114,7 @@ def _start(plan: TrainPlan, dossier: Dossier) -> TrainingRun:
 def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> TrainingRun:
     """Go on with a run that is paid for: neither its price nor the state of its export may stand in the way."""
     dossier.run = earlier
+    dossier.cost = known_cost(plan)
     dossier.skip("price", "the training is already paid for")
     try:
         dossier.export = validate_export(plan)

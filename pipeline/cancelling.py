@@ -1,9 +1,19 @@
-"""Cancel a run whose deadline passed, or say plainly what is known of it: that it goes on and is billed."""
+"""End a paid run at the provider, or say plainly what is known of it: that it goes on and is billed.
+
+Asking and being sure are two steps: a cancel that was accepted is believed when the run's status says so.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from pipeline.adoption import find_earlier
+from pipeline.bookkeeping import settle_attempt
 from pipeline.errors import ProviderError
-from pipeline.models import TrainPlan, WatchedRun
+from pipeline.journal import Journal
+from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.models import Operation, RunStatus, TrainingRun, TrainPlan, WatchedRun
+from pipeline.planning import resolve_plan
 from pipeline.polling import Clock
 from pipeline.provider import Provider
 
@@ -11,6 +21,49 @@ CANCEL_S = 60.0
 """Seconds given to a cancel: to be accepted, and then to show in the run's status."""
 _ROUNDING_S = 0.001
 _LEAST_WAIT_S = 0.1
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of asking for a run's end."""
+
+    run: TrainingRun
+    """The run as last seen."""
+    trouble: str | None
+    """Why it cannot be said to have ended; none when it has."""
+
+
+def end_run(
+    provider: Provider, run: TrainingRun, clock: Clock, *, floor_s: float, within_s: float = CANCEL_S
+) -> Ending:
+    """Ask for a run's end until the provider agrees once, then look until the status shows it, for a while."""
+    latest, accepted = run, False
+    failure: ProviderError | None = None
+    until, wait_s = clock.monotonic() + within_s, max(floor_s, _LEAST_WAIT_S)
+    while True:
+        try:
+            # Cancelling again is harmless, so it is asked for until the provider has said yes once.
+            latest = provider.get_run(run.handle) if accepted else provider.cancel_run(run.handle)
+            accepted, failure = True, None
+        except ProviderError as error:
+            failure = error
+        left_s = until - clock.monotonic()
+        if latest.status.is_terminal or left_s <= 0:
+            break
+        clock.sleep(min(wait_s, left_s))
+        wait_s *= 2
+    if latest.status.is_terminal:
+        return Ending(latest, None)
+    reason = _accepted(latest.provider_status, failure, within_s) if accepted else f"could not be cancelled ({failure})"
+    return Ending(latest, f"it {reason}; {_BILLED}")
+
+
+_BILLED = "as long as it goes on at the provider it is billed: look there, cancel it there, or collect it later"
+
+
+def _accepted(word: str, failure: ProviderError | None, within_s: float) -> str:
+    unseen = f", and the last look failed ({failure})" if failure is not None else ""
+    return f"was told to stop: the cancel was accepted, the run still reads {word!r} {within_s:.0f} s later{unseen}"
 
 
 def cancel_overdue(provider: Provider, plan: TrainPlan, watched: WatchedRun, clock: Clock) -> WatchedRun:
@@ -22,31 +75,48 @@ def cancel_overdue(provider: Provider, plan: TrainPlan, watched: WatchedRun, clo
     due = watched.watched_s >= plan.poll.deadline_s - _ROUNDING_S
     if watched.run.status.is_terminal or plan.request.on_deadline != "cancel" or not due:
         return watched
-    handle, latest, accepted = watched.run.handle, watched.run, False
-    trouble: ProviderError | None = None
-    until, wait_s = clock.monotonic() + CANCEL_S, max(plan.poll.floor_s, _LEAST_WAIT_S)
-    while True:
-        try:
-            # Cancelling again is harmless, so it is asked for until the provider has said yes once.
-            latest = provider.get_run(handle) if accepted else provider.cancel_run(handle)
-            accepted, trouble = True, None
-        except ProviderError as error:
-            trouble = error
-        left_s = until - clock.monotonic()
-        if latest.status.is_terminal or left_s <= 0:
-            break
-        clock.sleep(min(wait_s, left_s))
-        wait_s *= 2
-    seen = watched.model_copy(update={"run": latest})
-    if latest.status.is_terminal:
-        return seen
-    reason = _accepted(latest.provider_status, trouble) if accepted else f"could not be cancelled ({trouble})"
-    return seen.model_copy(update={"gave_up": f"the deadline passed and it {reason}; {_BILLED}"})
+    ending = end_run(provider, watched.run, clock, floor_s=plan.poll.floor_s)
+    gave_up = watched.gave_up if ending.trouble is None else f"the deadline passed and {ending.trouble}"
+    return watched.model_copy(update={"run": ending.run, "gave_up": gave_up})
 
 
-_BILLED = "as long as it goes on at the provider it is billed: look there, cancel it there, or collect it later"
+def cancel_stopped(provider: Provider, plan: TrainPlan, watched: WatchedRun, clock: Clock) -> WatchedRun:
+    """Return the run as it is after its watch was stopped because somebody or something wants it ended."""
+    if watched.stopped is None or watched.run.status.is_terminal:
+        return watched
+    ending = end_run(provider, watched.run, clock, floor_s=plan.poll.floor_s)
+    gave_up = watched.gave_up if ending.trouble is None else f"{watched.gave_up}, but {ending.trouble}"
+    return watched.model_copy(update={"run": ending.run, "gave_up": gave_up})
 
 
-def _accepted(word: str, trouble: ProviderError | None) -> str:
-    unseen = f", and the last look failed ({trouble})" if trouble is not None else ""
-    return f"was told to stop: the cancel was accepted, the run still reads {word!r} {CANCEL_S:.0f} s later{unseen}"
+def cancel_operation(
+    journal: Journal, provider: Provider, record: OperationRecord, clock: Clock, within_s: float = CANCEL_S
+) -> Ending | None:
+    """Cancel what an open attempt started, whoever asks and however often; none when there is no run to cancel.
+
+    Raises:
+        ProviderError: It could not be learned whether the attempt has a run; it stays open and asked for.
+        JournalError: The wish could not be written down.
+    """
+    journal.cancel_asked(record.key)
+    plan = resolve_plan(
+        record.request, provider.profile, Operation(id=record.operation_id, attempt=record.attempt, again=True)
+    )
+    found = find_earlier(provider, plan, record.handle)
+    if found is None:
+        return None
+    journal.created(record.key, found.handle)
+    # An ended run is left as it is; of one that is merely not seen the provider is asked all the same.
+    ending = (
+        Ending(found, None)
+        if found.status.is_terminal
+        else end_run(provider, found, clock, floor_s=plan.poll.floor_s, within_s=within_s)
+    )
+    if ending.run.status is RunStatus.CANCELLED:
+        journal.cancel_confirmed(record.key)
+        journal.ended(record.key, OperationOutcome.CANCELLED, "cancelled at the provider")
+        settle_attempt(journal, record.key, ending.run, provider.settle(ending.run))
+    elif ending.run.status is RunStatus.FAILED:
+        journal.ended(record.key, OperationOutcome.FAILED, ending.run.error_message or "failed at the provider")
+        settle_attempt(journal, record.key, ending.run, provider.settle(ending.run))
+    return ending

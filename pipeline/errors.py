@@ -26,6 +26,8 @@
     │   ├── TrainingFailedError       the provider says so
     │   ├── TrainingCancelledError    the provider says so
     │   ├── TrainingTimedOutError     our deadline; the run goes on
+    │   ├── CancelUnconfirmedError    it was to be cancelled and is not seen to have ended
+    │   ├── WatchStoppedError         somebody or something wants the run ended; never leaves the watch
     │   └── TrainingLostError         the run is gone at the provider
     ├── ArtifactError
     │   ├── DownloadError             the transfer did not complete
@@ -170,6 +172,14 @@ class TrainingCancelledError(TrainingError):
 
 class TrainingTimedOutError(TrainingError):
     """Our deadline passed; the run goes on at the provider and can be collected by a rerun."""
+
+
+class CancelUnconfirmedError(TrainingError):
+    """The run was to be cancelled and is not seen to have ended: look at the provider, it may still be billed."""
+
+
+class WatchStoppedError(TrainingError):
+    """Watching stops because the run is to be ended: on somebody's wish, or before its cost passes the cap."""
 
 
 class TrainingLostError(TrainingError):

@@ -119,6 +119,8 @@ class TrainRequest(Value):
     """Seconds to watch before giving up; empty takes the provider's figure."""
     on_deadline: Literal["keep", "cancel"] = "keep"
     """At the deadline: keep the paid run going so that it can be collected later, or cancel it."""
+    cancel_on_interrupt: bool = False
+    """When this process is interrupted (Ctrl-C, SIGTERM): cancel the paid run instead of leaving it to a rerun."""
     operation: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """Continue the operation of this id, as printed by a run that stopped; empty continues an open one like this
     request, or begins a new one."""
@@ -469,6 +471,8 @@ class WatchedRun(Value):
     """Seconds spent watching."""
     gave_up: str | None = None
     """Why watching ended before the run did."""
+    stopped: Literal["cancelled", "over_budget"] | None = None
+    """Why the run was to be ended before its time: somebody wanted it, or its cost came too near the cap."""
 
 
 class ModelFacts(Value):

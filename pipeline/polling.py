@@ -12,6 +12,8 @@ from typing import Generic, Protocol, TypeVar
 
 from pipeline.errors import (
     AuthenticationError,
+    BudgetExceededError,
+    CancelUnconfirmedError,
     ErrorContext,
     NotFoundError,
     PermissionDeniedError,
@@ -231,9 +233,13 @@ def require_success(watched: WatchedRun) -> WatchedRun:
         TrainingFailedError: The provider reports a failure; its reason is in the message.
         TrainingCancelledError: The run was cancelled at the provider.
         TrainingTimedOutError: Watching ended before the run did.
+        BudgetExceededError: It was cancelled because its cost came too near the cap.
+        CancelUnconfirmedError: It was to be cancelled and is not seen to have ended.
     """
     run = watched.run
     context = ErrorContext(operation="training.get", run_id=run.handle.run_id)
+    if watched.stopped is not None and run.status is not RunStatus.COMPLETED:
+        _require_ended(watched, context)
     if not run.status.is_terminal:
         reason = watched.gave_up or f"watched for {watched.watched_s:.0f} s"
         raise TrainingTimedOutError(
@@ -245,3 +251,12 @@ def require_success(watched: WatchedRun) -> WatchedRun:
     if run.status is RunStatus.CANCELLED:
         raise TrainingCancelledError(f"training run {run.handle.name!r} was cancelled at the provider", context)
     return watched
+
+
+def _require_ended(watched: WatchedRun, context: ErrorContext) -> None:
+    """Raise what a run that was to be ended comes to, unless it failed by itself."""
+    name, reason = watched.run.handle.name, watched.gave_up or "it was to be ended"
+    if not watched.run.status.is_terminal:
+        raise CancelUnconfirmedError(f"training run {name!r}: {reason}", context)
+    if watched.run.status is RunStatus.CANCELLED and watched.stopped == "over_budget":
+        raise BudgetExceededError(f"training run {name!r} was cancelled at the provider: {reason}", context)

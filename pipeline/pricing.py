@@ -17,7 +17,7 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
         ConfigurationError: The cap is in another unit than the account, or the price is made of minutes nobody named.
         InsufficientCreditsError: The provider says the balance does not cover it.
     """
-    cap = _cap(request, estimate.total.unit)
+    cap = cap_of(request, estimate.total.unit)
     if cap is not None and estimate.source == "estimate" and request.gpu_minutes is None:
         raise ConfigurationError(
             f"this account is priced by the minute, and the {estimate.gpu_minutes:g} min behind {estimate.total} are a "
@@ -44,7 +44,12 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
         )
 
 
-def _cap(request: TrainRequest, unit: Unit) -> Money | None:
+def cap_of(request: TrainRequest, unit: Unit) -> Money | None:
+    """Return the request's cap in the account's unit; none when it sets no limit.
+
+    Raises:
+        ConfigurationError: The cap is in the other unit.
+    """
     if request.budget_credits is not None:
         cap, field = Money(amount=request.budget_credits, unit=Unit.CREDITS), "budget_credits"
     elif request.budget_usd is not None:

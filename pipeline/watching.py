@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from statistics import median
 
-from pipeline.errors import AuthenticationError, PermissionDeniedError, TrainingTimedOutError
+from pipeline.errors import AuthenticationError, PermissionDeniedError, TrainingTimedOutError, WatchStoppedError
 from pipeline.forecasting import RunForecast
 from pipeline.models import CurvePoint, PollPolicy, RunStatus, TrainingRun, WatchedRun
 from pipeline.polling import Clock, Look, observe
@@ -29,7 +29,8 @@ def watch_run(
         get: One look.
         policy: When to look again and how much to bear.
         clock: The ``time`` module, or a fake.
-        on_look: Called with every look, before its wait.
+        on_look: Called with every look, before its wait; raises ``WatchStoppedError`` with ``context.code`` when the
+            run is to be ended.
 
     Raises:
         TrainingLostError: The provider does not know the run, beyond the grace period.
@@ -41,6 +42,8 @@ def watch_run(
             on_look(look, log)
     except TrainingTimedOutError as error:
         return log.result(gave_up=str(error))
+    except WatchStoppedError as error:
+        return log.result(gave_up=str(error)).model_copy(update={"stopped": error.context.code})
     except (AuthenticationError, PermissionDeniedError) as error:
         # Our key says nothing about the run: it goes on, and is billed, whoever may look at it.
         return log.result(

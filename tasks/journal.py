@@ -11,7 +11,7 @@ from pipeline.dossier import Dossier
 from pipeline.errors import JournalError
 from pipeline.journal import Journal
 from pipeline.journal_records import Owner
-from pipeline.models import TrainPlan
+from pipeline.models import CostEstimate, TrainPlan
 from pipeline.ownership import Lease, this_process
 from providers.connect import open_journal
 from tasks.display import say
@@ -44,6 +44,25 @@ def note_completed(plan: TrainPlan) -> None:
             journal.terminal(plan.operation_key)
     except JournalError as error:
         say(f"{error}; the run goes on", warning=True)
+
+
+def note_cancel(plan: TrainPlan) -> None:
+    """Write down that the run is to be ended, so that the wish outlives this process."""
+    try:
+        with opened_journal() as journal:
+            journal.cancel_asked(plan.operation_key)
+    except JournalError as error:
+        say(f"{error}; the provider is asked all the same", warning=True)
+
+
+def known_cost(plan: TrainPlan) -> CostEstimate | None:
+    """Return what the attempt was priced at when it was begun; none when that is not known any more."""
+    try:
+        with opened_journal() as journal:
+            record = journal.find(plan.operation_key)
+    except JournalError:
+        return None
+    return record.estimate if record is not None else None
 
 
 def close_operation(dossier: Dossier) -> None:

@@ -10,7 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline.cancelling import cancel_overdue
+from pipeline.burning import BurnGuard
+from pipeline.cancelling import cancel_overdue, cancel_stopped
 from pipeline.dossier import utc_now
 from pipeline.models import CostEstimate, RunStatus, TrainingRun, TrainPlan, WatchedRun
 from pipeline.polling import Look
@@ -20,6 +21,8 @@ from pipeline.report import describe_progress
 from pipeline.watching import WatchLog, watch_run
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
+from tasks.interruption import OwnState
+from tasks.journal import note_cancel
 
 FINAL_STATES: dict[RunStatus, tuple[Any, str]] = {
     RunStatus.COMPLETED: (Completed, "Completed"),
@@ -32,13 +35,16 @@ FINAL_STATES: dict[RunStatus, tuple[Any, str]] = {
 @task(name="await-completion", task_run_name="await-{run.handle.name}", cache_policy=NO_CACHE)
 def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | None) -> State[WatchedRun]:
     """Return a state named for how the run ended, with what was seen as its data."""
-    with open_provider(plan.request) as provider, Display() as display:
-        shown = _Shown(plan, cost, display)
-        seen = watch_run(run, lambda: provider.get_run(run.handle), plan.poll, time, shown.look)
-        watched = cancel_overdue(provider, plan, seen, time)
+    with open_provider(plan.request) as provider, Display() as display, OwnState() as own:
+        shown = _Shown(plan, cost, display, own)
+        seen = watch_run(run, lambda: provider.get_run(run.handle), plan.poll, own.interrupting(time), shown.look)
+        if seen.stopped is not None:
+            say(f"asking {plan.profile.title} to cancel the run: {seen.gave_up}", warning=True)
+            note_cancel(plan)
+        watched = cancel_overdue(provider, plan, cancel_stopped(provider, plan, seen, time), time)
         if watched is not seen:
             reason = f"asked the provider to cancel, the run is {watched.run.provider_status!r}"
-            say(f"deadline: {reason if watched.run.status.is_terminal else watched.gave_up}", warning=True)
+            say(reason if watched.run.status.is_terminal else f"not cancelled: {watched.gave_up}", warning=True)
     factory, name = FINAL_STATES.get(watched.run.status, (Failed, "TimedOut"))
     state: State[WatchedRun] = factory(name=name, message=watched.run.error_message, data=watched)
     return state
@@ -47,14 +53,22 @@ def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | Non
 class _Shown:
     """Turns looks into artifact, events and lines, each only when something changed."""
 
-    def __init__(self, plan: TrainPlan, cost: CostEstimate | None, display: Display) -> None:
+    def __init__(self, plan: TrainPlan, cost: CostEstimate | None, display: Display, own: OwnState) -> None:
         self._plan = plan
+        self._own = own
+        self._guard = BurnGuard(plan.request, cost)
         self._cost = cost
         self._display = display
         self._shown = Shown()
 
     def look(self, look: Look[TrainingRun], log: WatchLog) -> None:
-        """Show one look."""
+        """Show one look; ends the watch when somebody wants the run cancelled, or it gets too expensive."""
+        self._show(look, log)
+        if not log.last.status.is_terminal:
+            self._own.check()
+            self._guard.check(look, log.last, utc_now())
+
+    def _show(self, look: Look[TrainingRun], log: WatchLog) -> None:
         run = look.seen
         if run is None:
             then = f"next in {look.wait_s:.0f} s" if look.wait_s else "it was the last one"

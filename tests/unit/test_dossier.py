@@ -56,6 +56,8 @@ OUTCOME_OF = {
     "TrainingTimedOutError": Outcome.TIMED_OUT,
     **dict.fromkeys(
         [
+            "CancelUnconfirmedError",
+            "WatchStoppedError",
             "PipelineError",
             "ProviderError",
             "RetryableProviderError",

@@ -41,6 +41,7 @@ NOT_DECIDING: dict[str, Any] = {
     "gpu_minutes": 60,
     "wait": "none",
     "on_open_run": "new",
+    "cancel_on_interrupt": True,
     "adopt": "run-7",
     "poll_interval_s": 9.0,
     "deadline_s": 60.0,

@@ -1,0 +1,63 @@
+"""Stop a run before its cost passes the cap: by the time it has taken, and by the time it is going to take."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+from pipeline.errors import ErrorContext, WatchStoppedError
+from pipeline.models import CostEstimate, Money, RunStatus, TrainingRun, TrainRequest
+from pipeline.polling import Look
+from pipeline.pricing import cap_of
+
+LEAST_PROGRESS = 10.0
+"""Percent from which a forecast is believed."""
+CONFIRMED_BY = 3
+"""Looks in a row that must forecast a cost above the cap."""
+
+
+class BurnGuard:
+    """Compares what a run has cost, and is going to cost, with the request's cap; asked at every look."""
+
+    def __init__(self, request: TrainRequest, estimate: CostEstimate | None) -> None:
+        self._estimate = estimate
+        self._cap = cap_of(request, estimate.total.unit) if estimate is not None else None
+        self._over = 0
+
+    def check(self, look: Look[TrainingRun], run: TrainingRun, now: datetime) -> None:
+        """Raise when the run must be ended for its cost's sake; ``run`` is the latest that is known of it.
+
+        Raises:
+            WatchStoppedError: It would pass the cap before the next look, or is forecast to by several looks.
+        """
+        if self._estimate is None or self._cap is None or run.started_at is None or run.status.is_terminal:
+            return
+        per_minute = self._estimate.per_minute
+        elapsed_s = max((now - run.started_at).total_seconds(), 0.0)
+        if _cost(per_minute, elapsed_s + look.wait_s).amount > self._cap.amount:
+            raise _stop(
+                f"it has cost about {_cost(per_minute, elapsed_s)} in {elapsed_s / 60:.1f} min and would pass the cap "
+                f"of {self._cap} before the next look"
+            )
+        total_s = _forecast_s(run, elapsed_s) if look.seen is not None else None
+        if total_s is None:
+            return
+        self._over = self._over + 1 if _cost(per_minute, total_s).amount > self._cap.amount else 0
+        if self._over >= CONFIRMED_BY:
+            raise _stop(f"it is going to cost about {_cost(per_minute, total_s)}, above the cap of {self._cap}")
+
+
+def _cost(per_minute: Money, seconds: float) -> Money:
+    """Return the price of a time: every begun minute counts."""
+    return Money(amount=per_minute.amount * math.ceil(seconds / 60), unit=per_minute.unit)
+
+
+def _forecast_s(run: TrainingRun, elapsed_s: float) -> float | None:
+    """Return the seconds the run takes in all, as far as it can be told by now."""
+    if run.status is not RunStatus.RUNNING or run.progress is None or run.progress < LEAST_PROGRESS:
+        return None
+    return elapsed_s + run.eta_s if run.eta_s is not None else elapsed_s * 100 / run.progress
+
+
+def _stop(reason: str) -> WatchStoppedError:
+    return WatchStoppedError(reason, ErrorContext(operation="training.get", code="over_budget"))
