@@ -10,19 +10,25 @@ from typing import Any, cast
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline.collection import promote
 from pipeline.dossier import Dossier, RunEndedError, utc_now
 from pipeline.errors import PipelineError
+from pipeline.fallback import next_attempt
 from pipeline.models import Outcome, RunReport, TrainingRun, TrainPlan, TrainRequest, WatchedRun
 from pipeline.ownership import Lease
 from pipeline.polling import require_success
+from tasks.approval import await_approval
+from tasks.changes import compare_content
 from tasks.collection import download_model
 from tasks.creation import create_training, find_training
+from tasks.deferral import defer_until_ended
+from tasks.display import say
 from tasks.exports import validate_export
 from tasks.interruption import cancel_with_flow_run, leave
-from tasks.journal import close_operation, known_cost, lease, note_completed
+from tasks.journal import close_failed, close_operation, known_cost, lease, note_completed
 from tasks.planning import current_operation, plan_training
 from tasks.polling import await_completion
 from tasks.pricing import estimate_cost
@@ -70,6 +76,8 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
             _run_stages(request, dossier, held)
     except PipelineError as error:
         dossier.fail(error)
+    except Pause:  # deferred or suspended: this flow run comes back by itself
+        raise
     except BaseException:  # interrupted: the paid run goes on unless it is to be cancelled with us
         leave(dossier)
         raise
@@ -89,13 +97,14 @@ def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
     plan = dossier.plan = plan_training(request, dossier.operation)
     held.hold(plan.operation_key)
     earlier = find_training(plan) if plan.operation.again else None
-    run = dossier.run = _start(plan, dossier) if earlier is None else _take_over(plan, earlier, dossier)
-    if request.wait == "none" and not run.status.is_terminal:
-        dossier.submit("wait=none")
+    run = _start(plan, dossier) if earlier is None else _take_over(plan, earlier, dossier)
+    watched = _watch(plan, run, dossier) if run is not None else None
+    while watched is not None and (larger := next_attempt(plan, watched.run)) is not None:
+        plan = _give_up(plan, watched.run, larger, dossier)
+        held.hold(plan.operation_key)
+        watched = _watch(plan, _create(plan, dossier), dossier)
+    if watched is None:
         return
-    ended = await_completion(plan, run, dossier.cost)
-    watched = dossier.watched = cast("WatchedRun", ended.result(raise_on_failure=False))
-    dossier.run = watched.run
     finished = require_success(watched)
     note_completed(plan)
     artifact = dossier.artifact = download_model(plan, finished.run)
@@ -104,11 +113,22 @@ def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
     dossier.accept()
 
 
-def _start(plan: TrainPlan, dossier: Dossier) -> TrainingRun:
+def _start(plan: TrainPlan, dossier: Dossier) -> TrainingRun | None:
     export = dossier.export = validate_export(plan)
+    unchanged = compare_content(plan, export)
+    if unchanged is not None:
+        dossier.skip_training(unchanged.reason)
+        return None
+    return _create(plan, dossier)
+
+
+def _create(plan: TrainPlan, dossier: Dossier) -> TrainingRun:
+    export = dossier.export if dossier.export is not None else validate_export(plan)
     cost = dossier.cost = estimate_cost(plan, export)
+    await_approval(plan, export, cost)
     dossier.creating = True
-    return create_training(plan, export, cost)
+    run = dossier.run = create_training(plan, export, cost)
+    return run
 
 
 def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> TrainingRun:
@@ -121,6 +141,28 @@ def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> Train
     except PipelineError as error:
         dossier.skip("export", str(error))
     return earlier
+
+
+def _watch(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> WatchedRun | None:
+    if plan.request.wait == "none" and not run.status.is_terminal:
+        dossier.submit("wait=none")
+        return None
+    if plan.request.wait == "defer":
+        defer_until_ended(plan, run, dossier.cost)
+    ended = await_completion(plan, run, dossier.cost)
+    watched = dossier.watched = cast("WatchedRun", ended.result(raise_on_failure=False))
+    dossier.run = watched.run
+    return watched
+
+
+def _give_up(plan: TrainPlan, run: TrainingRun, larger: TrainPlan, dossier: Dossier) -> TrainPlan:
+    """End an attempt that did not fit into its GPU's memory, in favour of the next one."""
+    batch = larger.request.config.batch_size or "unchanged"
+    say(f"{run.error_message}: trying again on {larger.request.gpu}, batch {batch}", warning=True)
+    settle_costs(plan, run)
+    close_failed(plan, run)
+    dossier.begin_attempt(larger)
+    return larger
 
 
 if __name__ == "__main__":

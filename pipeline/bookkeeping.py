@@ -11,8 +11,8 @@ from pipeline.budget import NO_CAPS, Caps
 from pipeline.dossier import Dossier
 from pipeline.errors import OperationBusyError, SmokeTestError, TrainingLostError
 from pipeline.journal import Intent, Journal
-from pipeline.journal_records import ExportContent, OperationOutcome
-from pipeline.models import ExportReport, Outcome, RunHandle, RunStatus, Settlement, TrainingRun
+from pipeline.journal_records import OperationOutcome
+from pipeline.models import Outcome, RunHandle, RunStatus, Settlement, TrainingRun
 from pipeline.ownership import take_over
 from pipeline.polling import Clock
 
@@ -88,13 +88,6 @@ class AttemptLog:
     def refused(self, reason: str) -> None:
         """Write down that the provider refused and nothing was started."""
         self.journal.ended(self._key, OperationOutcome.REFUSED, reason)
-
-
-def content_of(report: ExportReport) -> ExportContent:
-    """Return what an export holds, for comparing it with a later one."""
-    return ExportContent(
-        images=report.export.image_count, objects={count.name: count.objects for count in report.classes}
-    )
 
 
 def close_attempt(journal: Journal, dossier: Dossier) -> None:

@@ -82,6 +82,11 @@ class Dossier:
         self._plan = made
         self.operation = made.operation  # another one than was begun with, when an open operation is continued
 
+    def begin_attempt(self, plan: TrainPlan) -> None:
+        """Go on with the operation's next attempt: what is known of the last one's run is over."""
+        self.plan = plan
+        self._run = self.watched = self.settlement = None
+
     @property
     def run(self) -> TrainingRun | None:
         """Return the run as last seen."""
@@ -105,6 +110,12 @@ class Dossier:
         self.outcome = Outcome.SUBMITTED
         self.message = f"the run was created and goes on at the provider; {self._way_back}"
         self.skipped.extend(Skipped(stage=stage, reason=reason) for stage in ("watch", "download", "smoke test"))
+
+    def skip_training(self, reason: str) -> None:
+        """Record that there was nothing to train for."""
+        self.outcome = Outcome.SKIPPED
+        self.message = reason
+        self.skipped.extend(Skipped(stage=stage, reason=reason) for stage in ("price", "training", "smoke test"))
 
     def fail(self, error: PipelineError) -> None:
         """Record why the run stopped."""

@@ -46,7 +46,7 @@ class Intent:
     owner_until_s: float
     """Until when nobody else may, unless renewed."""
     content_fingerprint: str | None = None
-    """SHA-256 of the export's content."""
+    """SHA-256 of what the model is made of."""
     content: ExportContent | None = None
     """What is trained on."""
 
@@ -193,11 +193,10 @@ class Journal:
         """Return everything somebody must still look after, the newest first."""
         return self._all(_is_open())
 
-    def last_accepted(self, fingerprint: str) -> OperationRecord | None:
-        """Return the last attempt at the same training whose model was accepted."""
-        return self._last(
-            operations.c.fingerprint == fingerprint, operations.c.outcome == OperationOutcome.ACCEPTED.value
-        )
+    def last_accepted(self, job: str, *, sandbox: bool) -> OperationRecord | None:
+        """Return the last attempt at a job whose model was accepted."""
+        accepted = operations.c.outcome == OperationOutcome.ACCEPTED.value
+        return self._last(operations.c.job == job, operations.c.sandbox.is_(sandbox), accepted)
 
     def spent(self, unit: str, *, sandbox: bool, since_s: float) -> int:
         """Return what is billed or held since a time, in a unit."""
@@ -276,6 +275,7 @@ def _new_row(intent: Intent, now_s: float) -> dict[str, Any]:
         "account": intent.account,
         "sandbox": plan.profile.sandbox,
         "fingerprint": plan.fingerprint,
+        "job": plan.job,
         "content_fingerprint": intent.content_fingerprint,
         "content": intent.content.model_dump(mode="json") if intent.content is not None else None,
         "run_name": plan.run_name,

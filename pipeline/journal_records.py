@@ -93,8 +93,10 @@ class OperationRecord(Value):
     """True for a rehearsal."""
     fingerprint: str
     """SHA-256 of what was asked to be trained."""
+    job: str
+    """What is trained again and again: provider, data set, pipeline."""
     content_fingerprint: str | None = None
-    """SHA-256 of the export's content."""
+    """SHA-256 of what the model is made of."""
     run_name: str
     """Name of the run at the provider."""
     request: TrainRequest

@@ -57,6 +57,7 @@ operations = Table(
     Column("account", String(64), nullable=False),
     Column("sandbox", Boolean, nullable=False),
     Column("fingerprint", String(64), nullable=False),
+    Column("job", Text, nullable=False),
     Column("content_fingerprint", String(64)),
     Column("run_name", Text, nullable=False),
     Column("request", _JSON, nullable=False),
@@ -80,6 +81,7 @@ operations = Table(
     Column("ended_at_s", Float),
     UniqueConstraint("provider", "sandbox", "operation_id", "attempt", name="one_row_an_attempt"),
     Index("operations_by_fingerprint", "fingerprint", "state"),
+    Index("operations_by_job", "job", "outcome"),
     Index("operations_by_run", "provider", "run_id"),
     Index("operations_by_flow_run", "flow_run_id"),
 )

@@ -124,6 +124,12 @@ class TrainRequest(Value):
     operation: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """Continue the operation of this id, as printed by a run that stopped; empty continues an open one like this
     request, or begins a new one."""
+    if_changed: bool = False
+    """Train only when images, labels, classes or hyperparameters differ from those of the last accepted model."""
+    on_out_of_memory: Literal["fail", "larger_gpu", "half_batch"] = "fail"
+    """When the run does not fit into the GPU's memory: fail, or try again on the next tier or with half the batch."""
+    approve_above: Annotated[float, Field(gt=0)] | None = None
+    """Ask a person before starting a training priced above this, in the account's unit (US dollars or credits)."""
     on_open_run: Literal["adopt", "new", "fail"] = "adopt"
     """When the same training is open already: go on with it, start a second one, or stop."""
     adopt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -186,9 +192,11 @@ class ProviderProfile(Value):
     pipelines: dict[str, ModelTask]
     """Pipelines offered and what each one's model does."""
     gpus: tuple[str, ...]
-    """GPU tiers offered."""
+    """GPU tiers offered, the smallest first."""
     guarantee: GuaranteeLevel
     """How firmly one request becomes one paid training."""
+    out_of_memory: str = "out of memory"
+    """Words in the error of a run that did not fit into the GPU's memory, in lower case."""
     run_page: str
     """Address of a run's page for people, with ``{run_id}`` and ``{dataset}``; may be empty."""
     sandbox: bool = False
@@ -233,6 +241,11 @@ class TrainPlan(Value):
     """How to wait for the run."""
     output_dir: Path
     """The run's own folder."""
+
+    @property
+    def job(self) -> str:
+        """What is trained again and again, whatever the night: provider, data set, pipeline."""
+        return f"{self.profile.name}/{self.request.dataset}/{self.request.pipeline}"
 
     def owns(self, run_name: str) -> bool:
         """Tell whether a run of that name was created by this operation, under whatever readable name."""

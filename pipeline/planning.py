@@ -94,6 +94,11 @@ def check_reachable(provider: Provider, plan: TrainPlan) -> None:
 
 
 def _check(request: TrainRequest, profile: ProviderProfile) -> None:
+    if request.on_out_of_memory == "half_batch" and request.config.batch_size is None:
+        raise ConfigurationError(
+            "on_out_of_memory='half_batch' needs to know what to halve; set batch_size",
+            ErrorContext(field="batch_size"),
+        )
     if request.operation is not None and request.adopt is not None:
         raise ConfigurationError(
             "operation and adopt are both set; keep the one that names what to come back to",

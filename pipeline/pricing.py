@@ -65,6 +65,14 @@ def cap_of(request: TrainRequest, unit: Unit) -> Money | None:
     return cap
 
 
+def needs_approval(estimate: CostEstimate, request: TrainRequest) -> bool:
+    """Tell whether a person is to be asked about this price."""
+    if request.approve_above is None:
+        return False
+    price = estimate.total.amount / (1 if estimate.total.unit is Unit.CREDITS else 1_000_000)
+    return price > request.approve_above
+
+
 def cost_so_far(estimate: CostEstimate | None, run: TrainingRun, now: datetime) -> Money | None:
     """Return the price of the GPU time used until ``now`` or until the run ended.
 

@@ -8,7 +8,8 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from pipeline.adoption import find_earlier, take_by_id
-from pipeline.bookkeeping import AttemptLog, content_of
+from pipeline.bookkeeping import AttemptLog
+from pipeline.changes import content_of, ingredients
 from pipeline.creation import Creating, create_once
 from pipeline.journal import Intent, Journal
 from pipeline.models import CostEstimate, ExportReport, TrainingRun, TrainPlan
@@ -75,7 +76,7 @@ def _log(
         estimate=cost,
         owner=current_owner(),
         owner_until_s=time.time() + LEASE_S,
-        content_fingerprint=export.content_fingerprint if export is not None else None,
+        content_fingerprint=ingredients(plan, export) if export is not None else None,
         content=content_of(export) if export is not None else None,
     )
     return AttemptLog(journal, intent, time, read_caps())

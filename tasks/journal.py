@@ -10,8 +10,8 @@ from pipeline.bookkeeping import close_attempt
 from pipeline.dossier import Dossier
 from pipeline.errors import JournalError
 from pipeline.journal import Journal
-from pipeline.journal_records import Owner
-from pipeline.models import CostEstimate, TrainPlan
+from pipeline.journal_records import OperationOutcome, Owner
+from pipeline.models import CostEstimate, TrainingRun, TrainPlan
 from pipeline.ownership import Lease, this_process
 from providers.connect import open_journal
 from tasks.display import say
@@ -63,6 +63,25 @@ def known_cost(plan: TrainPlan) -> CostEstimate | None:
     except JournalError:
         return None
     return record.estimate if record is not None else None
+
+
+def deadline_of(plan: TrainPlan) -> float | None:
+    """Return when watching the attempt is to end, in seconds since the epoch; none when that is not known."""
+    try:
+        with opened_journal() as journal:
+            record = journal.find(plan.operation_key)
+    except JournalError:
+        return None
+    return record.deadline_at_s if record is not None else None
+
+
+def close_failed(plan: TrainPlan, run: TrainingRun) -> None:
+    """Write down that an attempt failed, before the operation's next one."""
+    try:
+        with opened_journal() as journal:
+            journal.ended(plan.operation_key, OperationOutcome.FAILED, run.error_message or "failed at the provider")
+    except JournalError as error:
+        say(f"{error}; the attempt still reads as open there", warning=True)
 
 
 def close_operation(dossier: Dossier) -> None:

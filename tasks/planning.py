@@ -8,6 +8,7 @@ from prefect import runtime, task
 
 from pipeline.collection import check_output_dir
 from pipeline.errors import NotFoundError
+from pipeline.fallback import as_attempted
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord
 from pipeline.models import Operation, TrainPlan, TrainRequest
@@ -16,6 +17,7 @@ from pipeline.planning import check_reachable, resolve_plan
 from pipeline.provider import Provider
 from pipeline.reattaching import choose_operation
 from tasks.credentials import open_provider
+from tasks.deferral import check_deferrable
 from tasks.display import say
 from tasks.journal import current_owner, opened_journal
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
@@ -33,9 +35,14 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
     with open_provider(request) as provider, opened_journal() as journal:
         chosen = _choose(journal, provider, request, operation)
         plan = resolve_plan(request, provider.profile, chosen)
+        record = journal.find(plan.operation_key)
+        if record is not None and record.request != request:
+            attempted = resolve_plan(as_attempted(request, record.request), provider.profile, chosen)
+            plan = attempted.model_copy(update={"fingerprint": plan.fingerprint})
+        check_deferrable(plan)
         check_reachable(provider, plan)
         check_output_dir(plan.output_dir)
-        if (record := journal.find(plan.operation_key)) is not None and record.state.is_open:
+        if record is not None and record.state.is_open:
             take_over(journal, record, current_owner(), time)
             say(f"going on with operation {record.operation_id}, which is open since an earlier run ({record.state})")
     say(f"plan: {plan.run_name} ({request.pipeline} on {request.gpu}) at {plan.profile.title}")

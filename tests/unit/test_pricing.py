@@ -9,7 +9,7 @@ import pytest
 from pipeline import models
 from pipeline.errors import BudgetExceededError, ConfigurationError, InsufficientCreditsError
 from pipeline.models import Money, Unit
-from pipeline.pricing import check_affordable, cost_so_far
+from pipeline.pricing import check_affordable, cost_so_far, needs_approval
 from tests.unit.conftest import make_estimate, make_request, make_run
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,3 +101,18 @@ def test_minutes_that_were_named_can_be_capped() -> None:
 def test_a_run_that_was_not_priced_has_no_cost_so_far() -> None:
     """Found again by its operation: what it costs is in the provider's ledger, not guessed here."""
     assert cost_so_far(None, make_run(started_at=START), START + timedelta(minutes=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "above", "asked"),
+    [
+        (Unit.MICRO_USD, 5_000_001, 5.0, True),
+        (Unit.MICRO_USD, 5_000_000, 5.0, False),
+        (Unit.CREDITS, 6, 5.0, True),
+        (Unit.CREDITS, 5, 5.0, False),
+        (Unit.CREDITS, 10**9, None, False),
+    ],
+)
+def test_a_person_is_asked_above_the_threshold(unit: Unit, amount: int, above: float | None, asked: bool) -> None:
+    """In the account's own unit, and only when a threshold was given."""
+    assert needs_approval(make_estimate(amount, unit), make_request(approve_above=above)) is asked

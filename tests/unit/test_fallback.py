@@ -1,0 +1,77 @@
+"""What is tried after a run that did not fit into the GPU's memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.errors import ConfigurationError
+from pipeline.fallback import as_attempted, next_attempt
+from pipeline.models import RunStatus, TrainConfig
+from tests.unit.conftest import make_plan, make_request, make_run
+
+OOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+def _failed(message: str | None = OOM, **changes: Any) -> Any:
+    return make_run(RunStatus.FAILED, error_message=message, **changes)
+
+
+def test_the_next_tier_is_a_new_attempt_of_the_same_operation() -> None:
+    """Another key and another run name; for adoption it stays the training that was asked for."""
+    plan = make_plan("op-1", on_out_of_memory="larger_gpu")
+    following = next_attempt(plan, _failed())
+    assert following is not None
+    assert (following.request.gpu, following.operation.id, following.operation.attempt) == ("a100", "op-1", 2)
+    assert following.operation_key != plan.operation_key
+    assert following.run_name != plan.run_name
+    assert (following.fingerprint, following.export_name) == (plan.fingerprint, plan.export_name)
+
+
+def test_a_tier_the_provider_chose_is_followed_by_the_next_one() -> None:
+    """With ``auto`` it is the run that says what it ran on."""
+    plan = make_plan(on_out_of_memory="larger_gpu", gpu="a10g")
+    following = next_attempt(plan, _failed(gpu="a100"))
+    assert following is None  # the profile of these tests ends with a100
+    assert next_attempt(plan, _failed(gpu="t4")) is None
+
+
+def test_half_the_batch() -> None:
+    """Halved again and again, down to one."""
+    plan = make_plan(on_out_of_memory="half_batch", config=TrainConfig(batch_size=6))
+    seen = []
+    while (following := next_attempt(plan, _failed())) is not None:
+        seen.append(following.request.config.batch_size)
+        plan = following
+    assert seen == [3, 1]
+    assert plan.operation.attempt == 3
+
+
+@pytest.mark.parametrize(
+    "run",
+    [_failed("num_samples=0"), _failed(None), make_run(RunStatus.COMPLETED), make_run(error_message=OOM)],
+    ids=["other-error", "no-reason", "completed", "still-running"],
+)
+def test_nothing_else_is_tried_again(run: Any) -> None:
+    """Only a failure for want of memory is."""
+    assert next_attempt(make_plan(on_out_of_memory="larger_gpu"), run) is None
+
+
+def test_it_is_tried_again_only_when_asked() -> None:
+    """A larger GPU costs more: by default the run has failed."""
+    assert next_attempt(make_plan(), _failed()) is None
+
+
+def test_half_of_an_unknown_batch_is_refused_beforehand() -> None:
+    """Before anything is spent, with the field to set."""
+    with pytest.raises(ConfigurationError, match="set batch_size") as caught:
+        make_plan(on_out_of_memory="half_batch")
+    assert caught.value.context.field == "batch_size"
+
+
+def test_an_open_attempt_is_carried_on_as_it_was_begun() -> None:
+    """A rerun of the first command goes on with the larger tier its operation has got to."""
+    asked = make_request(samples=3)
+    attempted = make_request(gpu="a100", config=TrainConfig(batch_size=2), samples=9)
+    assert as_attempted(asked, attempted) == make_request(gpu="a100", config=TrainConfig(batch_size=2), samples=3)
