@@ -10,9 +10,10 @@ from sqlalchemy import Connection, select, update
 from sandbox import runs
 from sandbox.accounts import Account
 from sandbox.core import Sandbox
+from sandbox.fitting import memory_failure
 from sandbox.modelconfig import ModelFacts, model_config
 from sandbox.modelstore import MODEL_TYPES, Trained
-from sandbox.script import Position, epoch_of, first_running, locate, noisy_eta_s
+from sandbox.script import Position, epoch_of, first_running, locate, memory_peak, noisy_eta_s
 from sandbox.settings import Script
 from sandbox.store import Row, every, exports, first
 from sandbox.store import runs as run_table
@@ -29,7 +30,7 @@ def settle_scripted(sandbox: Sandbox, account: Account) -> None:
         .where(run_table.c.engine == "scripted")
     )
     with sandbox.store.read() as tx:
-        moved = [run for run in every(tx, open_runs) if _changes(sandbox, run)]
+        moved = [run for run in every(tx, open_runs) if _changes(sandbox, account, run)]
     if not moved:
         return
     with sandbox.store.write() as tx:
@@ -63,16 +64,34 @@ def _script(run: Row) -> Script:
     return _parsed(json.dumps(run["script"]))
 
 
+def _elapsed(sandbox: Sandbox, run: Row, script: Script) -> float:
+    """Return how far a run's script is, in the script's own measure."""
+    if script.mode != "time":
+        return float(run["ticks"])
+    return float((sandbox.clock.now_s() - run["created_at"]) * script.speed)
+
+
 def _position(sandbox: Sandbox, run: Row) -> tuple[Script, Position]:
     script = _script(run)
-    elapsed_s = (sandbox.clock.now_s() - run["created_at"]) * script.speed
-    return script, locate(script, elapsed_s if script.mode == "time" else float(run["ticks"]))
+    return script, locate(script, _elapsed(sandbox, run, script))
 
 
-def _changes(sandbox: Sandbox, run: Row) -> bool:
+def _changes(sandbox: Sandbox, account: Account, run: Row) -> bool:
     script, position = _position(sandbox, run)
     values = _view(script, position, run)
-    return position.is_terminal or any(run[key] != value for key, value in values.items())
+    if position.is_terminal or any(run[key] != value for key, value in values.items()):
+        return True
+    return _out_of_memory(sandbox, account, run) is not None
+
+
+def _out_of_memory(sandbox: Sandbox, account: Account, run: Row) -> tuple[str, float] | None:
+    """Return why a run's GPU is too small and when that showed, once it has; None before, and where it is not."""
+    script = _script(run)
+    shows_at = memory_peak(script)
+    if shows_at is None or _elapsed(sandbox, run, script) < shows_at:
+        return None
+    failure = memory_failure(account.settings, run)
+    return None if failure is None else (failure, _instant(run, script, shows_at, sandbox.clock.now_s()))
 
 
 def _instant(run: Row, script: Script, at: float, now_s: float) -> float:
@@ -90,6 +109,10 @@ def _settle(sandbox: Sandbox, tx: Connection, account: Account, run: Row) -> Non
         refusal = _unusable_export(tx, run)
         if refusal is not None:
             runs.fail(tx, account, run, refusal, at_s=at_s)
+            return
+        shortage = _out_of_memory(sandbox, account, run)
+        if shortage is not None:
+            runs.fail(tx, account, run, shortage[0], at_s=shortage[1])
             return
     if not position.is_terminal:
         runs.observe(tx, run, **_view(script, position, run))

@@ -1,24 +1,16 @@
-"""What things cost: price tables as data and the arithmetic on them, without state."""
+"""What things cost: the arithmetic on the table of GPU tiers, and the other operations' prices, without state."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from sandbox.gpus import TIERS, Unit
 from sandbox.settings import AccountSettings
 
-Unit = Literal["credits", "micro_usd"]
-
-GPU_TYPES = ("a10g", "a100", "h100")
-GPU_MEMORY_MIB = {"a10g": 24_576, "a100": 40_960, "h100": 81_920}
-RELATIVE_SPEED = {"a10g": 1.0, "a100": 2.5, "h100": 4.0}
 DEFAULT_EPOCHS = 50
 MICRO_USD_PER_CREDIT = 10_000
 PER_MINUTE_SUFFIX = "_per_minute"
 
-TRAINING_PER_MINUTE: dict[Unit, dict[str, int]] = {
-    "credits": {"a10g": 10, "a100": 60, "h100": 120},
-    "micro_usd": {"a10g": 22_917, "a100": 45_833, "h100": 82_292},
-}
 OTHER_OPERATIONS: dict[Unit, dict[str, tuple[int, str]]] = {
     "credits": {"sam3_per_minute": (8, "minute"), "image_inference": (1, "call")},
     "micro_usd": {"sam3_auto_annotation": (12_000, "minute"), "inference_t4": (8_000, "minute")},
@@ -42,7 +34,12 @@ class Price:
 def minute_price(settings: AccountSettings, gpu_type: str) -> int:
     """Return the price of one GPU minute in the account's unit."""
     chosen = settings.prices_per_minute or {}
-    return chosen.get(gpu_type, TRAINING_PER_MINUTE[settings.billing][gpu_type])
+    return chosen.get(gpu_type, TIERS[gpu_type].per_minute(settings.billing))
+
+
+def minute_prices(settings: AccountSettings) -> dict[str, int]:
+    """Return the price of one GPU minute by tier."""
+    return {gpu_type: minute_price(settings, gpu_type) for gpu_type in TIERS}
 
 
 def find_price(settings: AccountSettings, operation: str) -> Price | None:
@@ -59,12 +56,17 @@ def find_price(settings: AccountSettings, operation: str) -> Price | None:
 
 def planned_minutes(settings: AccountSettings, epochs: int, gpu_type: str) -> int:
     """Return the GPU minutes a run is planned to take, at least one."""
-    seconds = epochs * settings.seconds_per_epoch / RELATIVE_SPEED[gpu_type]
+    seconds = epochs * settings.seconds_per_epoch / TIERS[gpu_type].relative_speed
     return max(1, math.ceil(seconds / 60))
 
 
+def gpu_seconds(settings: AccountSettings, gpu_type: str, trained_s: float) -> float:
+    """Return the time on a tier's GPU that a training time on this machine stands for."""
+    return trained_s * settings.gpu_seconds_per_second / TIERS[gpu_type].relative_speed
+
+
 def used_minutes(seconds: float) -> int:
-    """Return GPU minutes billed for a real duration: every begun minute counts."""
+    """Return GPU minutes billed for a time on the GPU: every begun minute counts."""
     return max(1, math.ceil(seconds / 60))
 
 
@@ -82,5 +84,5 @@ def epochs_of(config: dict[str, Any], default: int) -> int:
 
 def _training_gpu(operation: str) -> str | None:
     gpu_type = operation.removeprefix("training_").removesuffix(PER_MINUTE_SUFFIX)
-    known = operation.startswith("training_") and gpu_type in GPU_TYPES
+    known = operation.startswith("training_") and gpu_type in TIERS
     return gpu_type if known else None

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sandbox.settings import TERMINAL, Script, Step
 
+_PEAK_WITHIN_S = 5.0
+
 
 @dataclass(frozen=True)
 class Position:
@@ -60,6 +62,15 @@ def first_running(script: Script) -> float | None:
             return begin
         begin += step.for_s if script.mode == "time" else float(step.for_looks)
     return None
+
+
+def memory_peak(script: Script) -> float | None:
+    """Return where a training takes its most memory: a look, or a twentieth, into the first running step."""
+    begin = first_running(script)
+    if begin is None or script.mode != "time":
+        return None if begin is None else begin + 1
+    step = next(step for step in script.steps if step.status == "running")
+    return begin + min(_PEAK_WITHIN_S, step.for_s / 20)
 
 
 def noisy_eta_s(script: Script, position: Position, epoch: int, seed: str) -> int | None:

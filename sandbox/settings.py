@@ -115,6 +115,12 @@ class AccountSettings(Setting):
     """Smallest trainable export; 5 in dialect v1 and none otherwise when absent."""
     seconds_per_epoch: float = Field(default=30.0, gt=0)
     """GPU time of one epoch on an a10g, from which planned minutes follow."""
+    gpu_seconds_per_second: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Time on an a10g that a second of real training here stands for, on the bill and towards the service's cap."""
+    gpu_memory: Literal["emulated", "unlimited"] = "emulated"
+    """Whether a run whose config needs more memory than its tier has fails as it would on the hosted GPU."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """What the real engine trains on; "auto" is a CUDA GPU where there is one."""
     rate_limit: int = Field(default=20_000, ge=1, le=KEPT_REQUESTS)
     """Requests allowed in a window."""
     rate_window_s: float = Field(default=3600.0, gt=0)

@@ -15,16 +15,18 @@ from sandbox.catalog import export_path
 from sandbox.core import Sandbox
 from sandbox.datasets import DataError
 from sandbox.exportzip import read_export
+from sandbox.fitting import memory_failure
 from sandbox.jobfolder import JobFolder
 from sandbox.modelstore import Trained
-from sandbox.prices import used_minutes
+from sandbox.prices import gpu_seconds, used_minutes
+from sandbox.settings import AccountSettings
 from sandbox.store import Row, every, exports, first
 from sandbox.store import runs as run_table
 from sandbox.training import jobs
 
 logger = logging.getLogger(__name__)
 
-SERVICE_CAP_S = 7200.0  # of training time: the vendor's service ends a run there
+SERVICE_CAP_S = 7200.0  # of time on the GPU: the vendor's service ends a run there
 _THREADS = 1
 _SEED = 0
 _MAX_STARTS = 3
@@ -71,6 +73,7 @@ class Trainer:
     sandbox: Sandbox
     _children: dict[str, _Child] = field(default_factory=dict)
     _starts: dict[str, int] = field(default_factory=dict)
+    _out_of_memory: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_busy(self) -> bool:
@@ -104,10 +107,13 @@ class Trainer:
                 if path.name not in alive:
                     JobFolder(path).remove()
         self._starts = {run_id: count for run_id, count in self._starts.items() if run_id in alive}
+        self._out_of_memory = {run_id: text for run_id, text in self._out_of_memory.items() if run_id in alive}
 
     def _move(self, run: Row) -> None:
         if run["id"] in self._children:
             self._follow(run)
+        elif run["id"] in self._out_of_memory:
+            self._give_up(run, self._out_of_memory.pop(run["id"]))
         elif not self._children:
             self._start(run)
         elif run["status"] == "pending":
@@ -130,12 +136,25 @@ class Trainer:
         if refusal is not None:
             self._give_up(run, refusal)
             return
+        settings = self._settings(run)
+        shortage = memory_failure(settings, run)
+        if shortage is not None:
+            self._begin_to_fail(run, shortage)
+            return
         self._starts[run["id"]] = self._starts.get(run["id"], 0) + 1
         job = {"pipeline_type": run["pipeline_type"], "seed": _SEED, "threads": _THREADS, "config": run["config"]}
-        folder.order({**job, "name": run["name"], "export_name": export["name"] if export else ""})
+        names = {"name": run["name"], "export_name": export["name"] if export else ""}
+        folder.order({**job, **names, "device": settings.device})
         self._children[run["id"]] = _Child(jobs.start(folder.path), folder)
         if run["started_at"] is None:
             self._observe(run, status="queued")
+
+    def _begin_to_fail(self, run: Row, message: str) -> None:
+        """Let a run begin that the next tick fails, as its worker would; no child has to train for that."""
+        self._out_of_memory[run["id"]] = message
+        with self.sandbox.store.write() as tx:
+            runs.begin(tx, self._account(tx, run), run, at_s=self.sandbox.clock.now_s())
+            runs.observe(tx, run, status="running")
 
     def _refusal(self, run: Row, folder: JobFolder, export: Row | None) -> str | None:
         if self._starts.get(run["id"], 0) >= _MAX_STARTS:
@@ -162,7 +181,7 @@ class Trainer:
             result = child.folder.result()
             if result is not None:  # otherwise it died without a word: the next tick starts it from its checkpoint
                 self._collect(run, child.folder, result)
-        elif child.trained_s() >= SERVICE_CAP_S:
+        elif gpu_seconds(self._settings(run), run["gpu_type"], child.trained_s()) >= SERVICE_CAP_S:
             self._give_up(run, f"the training took longer than the {SERVICE_CAP_S:.0f} s a run may take: ask for less")
 
     def _show_progress(self, run: Row, child: _Child) -> None:
@@ -181,13 +200,14 @@ class Trainer:
             self._give_up(run, result.get("error_message") or "training failed")
 
     def _complete(self, run: Row, folder: JobFolder, result: dict[str, Any]) -> None:
+        on_gpu_s = gpu_seconds(self._settings(run), run["gpu_type"], result["train_seconds"])
         trained = Trained(
             weights=folder.weights(),
             architecture=result["architecture"],
             classes=tuple(result["classes"]),
             metrics={**result["metrics"], "history": result["history"]},
             config=folder.config(),
-            gpu_minutes=used_minutes(result["train_seconds"]),
+            gpu_minutes=used_minutes(on_gpu_s),
         )
         at_s, warnings = self.sandbox.clock.now_s(), result.get("warnings") or None
         with self.sandbox.store.write() as tx:
@@ -207,6 +227,10 @@ class Trainer:
     def _observe(self, run: Row, **values: Any) -> None:
         with self.sandbox.store.write() as tx:
             runs.observe(tx, run, **values)
+
+    def _settings(self, run: Row) -> AccountSettings:
+        with self.sandbox.store.read() as tx:
+            return self._account(tx, run).settings
 
     @staticmethod
     def _account(tx: Connection, run: Row) -> Account:

@@ -9,14 +9,14 @@ from sqlalchemy import Connection
 from sandbox.accounts import Account
 from sandbox.api.pictograph_errors import ApiError, invalid, not_found
 from sandbox.catalog import find_dataset, find_export
+from sandbox.fitting import AUTO, AUTOSELECT_KEY, auto_choice
+from sandbox.gpus import TIERS
 from sandbox.modelstore import MODEL_TYPES, find_model
-from sandbox.prices import DEFAULT_EPOCHS, GPU_TYPES, epochs_of
+from sandbox.prices import DEFAULT_EPOCHS, epochs_of
 from sandbox.runs import Order
 from sandbox.store import Row
 from sandbox.training.jobs import TRAINABLE, not_trainable
 from sandbox.training.recipes import RECIPES
-
-ANY_GPU = "auto"
 
 
 class TrainingBody(BaseModel):
@@ -56,7 +56,10 @@ def check_order(tx: Connection, account: Account, body: TrainingBody, name: str)
     except ValueError as error:
         raise invalid("body.config.epochs", str(error)) from error
     _check_model(tx, account, body)
-    gpu_type = GPU_TYPES[0] if body.gpu_type == ANY_GPU else body.gpu_type
+    gpu_type = body.gpu_type
+    if gpu_type == AUTO:
+        choice = auto_choice(account.settings, body.pipeline_type, config)
+        gpu_type, config = choice["gpu_type"], {**config, AUTOSELECT_KEY: choice}
     return Order(
         source.dataset, source.export, name, body.pipeline_type, gpu_type, epochs, config, body.version_of_model_id
     )
@@ -72,7 +75,7 @@ def _check_words(account: Account, body: TrainingBody) -> None:
         raise invalid("body.pipeline_type", f"'{body.pipeline_type}' is not one of {', '.join(pipelines)}")
     if account.settings.engine == "real" and body.pipeline_type not in TRAINABLE:
         raise invalid("body.pipeline_type", f"{not_trainable(body.pipeline_type)}, or the scripted engine")
-    gpus = GPU_TYPES if account.settings.dialect == "v1" else (*GPU_TYPES, ANY_GPU)
+    gpus = tuple(TIERS) if account.settings.dialect == "v1" else (*TIERS, AUTO)
     if body.gpu_type not in gpus:
         raise invalid("body.gpu_type", f"'{body.gpu_type}' is not one of {', '.join(gpus)}")
 

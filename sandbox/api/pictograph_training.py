@@ -10,10 +10,12 @@ from sandbox import billing
 from sandbox.api.pictograph_call import Answer, Call, Member, Ref, Viewer
 from sandbox.api.pictograph_dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph_errors import ApiError, insufficient, not_found
-from sandbox.api.pictograph_ordering import ANY_GPU, NamedTrainingBody, TrainingBody, check_order
+from sandbox.api.pictograph_ordering import NamedTrainingBody, TrainingBody, check_order
 from sandbox.api.pictograph_views import Json, one, page, run_view
 from sandbox.engines import is_moved_by_looks, look
-from sandbox.prices import GPU_MEMORY_MIB, GPU_TYPES, MICRO_USD_PER_CREDIT, minute_price, planned_minutes
+from sandbox.fitting import auto_choice, quoted_fits
+from sandbox.gpus import TIERS
+from sandbox.prices import MICRO_USD_PER_CREDIT, minute_price, minute_prices, planned_minutes
 from sandbox.runs import Order, cancel, create_run, find_run, visible_pipelines
 from sandbox.settings import ROLES
 from sandbox.store import Row, every, runs
@@ -67,15 +69,6 @@ def _quote(call: Call, body: TrainingBody, order: Order, missing: billing.Shorta
         blocking.append({"code": "insufficient_credits", "message": "The balance is below what a start needs."})
     if ROLES.index(settings.role) < ROLES.index("member"):
         blocking.append({"code": "forbidden", "message": "Starting a run needs the role member."})
-    tiers = [
-        {
-            "gpu_type": gpu,
-            "total_mib": GPU_MEMORY_MIB[gpu],
-            "fits": None,
-            "micro_usd_per_minute": minute_price(settings, gpu) * factor,
-        }
-        for gpu in GPU_TYPES
-    ]
     return {
         "dataset_id": order.dataset["id"],
         "dataset_name": order.dataset["name"],
@@ -86,9 +79,7 @@ def _quote(call: Call, body: TrainingBody, order: Order, missing: billing.Shorta
         "pipeline_type": order.pipeline_type,
         "requested_gpu_type": body.gpu_type,
         "gpu_type": order.gpu_type,
-        "fits": None,
-        "recommended_gpu_type": order.gpu_type if body.gpu_type == ANY_GPU else None,
-        "tiers": tiers,
+        **_memory(call, order, factor),
         "epochs": order.epochs,
         "classes": order.export["classes"] or [],
         "deleted_images": 0,
@@ -101,6 +92,26 @@ def _quote(call: Call, body: TrainingBody, order: Order, missing: billing.Shorta
         "can_start": not blocking,
         "blocking": blocking,
         "config": order.config,
+    }
+
+
+def _memory(call: Call, order: Order, factor: int) -> Json:
+    settings, asked = call.account.settings, (order.pipeline_type, order.config)
+    choice = auto_choice(settings, *asked)
+    tiers = [
+        {
+            "gpu_type": gpu,
+            "total_mib": TIERS[gpu].memory_mib,
+            "fits": quoted_fits(settings, *asked, gpu),
+            "micro_usd_per_minute": price * factor,
+        }
+        for gpu, price in minute_prices(settings).items()
+    ]
+    return {
+        "fits": quoted_fits(settings, *asked, order.gpu_type),
+        "recommended_gpu_type": choice["gpu_type"],
+        "gpu_autoselect": choice,
+        "tiers": tiers,
     }
 
 

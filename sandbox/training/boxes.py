@@ -64,7 +64,7 @@ def assign(predicted: Tensor, class_cost: Tensor, cells: Tensor, boxes: Tensor, 
     Args:
         predicted: (B, A, 4) decoded boxes.
         class_cost: (B, G, A) classification cost of every pair.
-        cells: (A, 3) from `grid_cells`.
+        cells: (A, 3) from `grid_cells`, on the device of the rest.
         boxes: (B, G, 4) objects.
         labels: (B, G) classes, -1 for padding.
     """
@@ -79,7 +79,7 @@ def assign(predicted: Tensor, class_cost: Tensor, cells: Tensor, boxes: Tensor, 
         most = min(_MOST_CELLS, cost.shape[2])
         wanted = iou.topk(most, dim=2).values.sum(2).int().clamp(min=1)
         price, cheapest = cost.topk(most, dim=2, largest=False)
-        taken = (torch.arange(most) < wanted.unsqueeze(2)) & (price < _FAR / 2)
+        taken = (torch.arange(most, device=wanted.device) < wanted.unsqueeze(2)) & (price < _FAR / 2)
         matched = torch.zeros_like(cost, dtype=torch.bool).scatter_(2, cheapest, taken)
         target = torch.where(matched, cost, torch.full_like(cost, 2 * _FAR)).argmin(1)
         own = iou.gather(1, target.unsqueeze(1)).squeeze(1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from sandbox.datasets import LabelledImage
 from sandbox.training import pixels
-from sandbox.training.nets import conv_block
+from sandbox.training.nets import conv_block, scaled
 from sandbox.training.task import Metrics, Task
 
 Tensor = Any
@@ -35,10 +35,10 @@ class _Residual(nn.Module):
 class Network(nn.Module):
     """Images (N, 3, H, W), ImageNet-normalised RGB, to logits (N, C)."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channel_factor: float = 1.0) -> None:
         super().__init__()
         layers, inputs = [], 3
-        for width in _WIDTHS:
+        for width in (scaled(width, channel_factor) for width in _WIDTHS):
             layers += [conv_block(inputs, width, stride=2), _Residual(width)]
             inputs = width
         self.features = nn.Sequential(*layers)
@@ -66,7 +66,7 @@ class Classification(Task):
 
     def network(self) -> nn.Module:
         """Return the untrained network."""
-        return Network(len(self.classes))
+        return Network(len(self.classes), self.settings.size.channel_factor)
 
     def samples(self, images: Sequence[LabelledImage]) -> _Samples:
         """Decode and resize the images once."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sandbox.training.device import find_device, moved
 from sandbox.training.recipes import Settings
 from sandbox.training.results import TrainingError
 from sandbox.training.task import Metrics, Samples, Task
@@ -71,15 +72,18 @@ class Averaged:
 class Trainer:
     """Trains one task; `epochs` yields after each, and a second Trainer on the same checkpoint goes on from there."""
 
-    def __init__(self, task: Task, train: Samples, train_images: int, *, seed: int, checkpoint: Path | None) -> None:
+    def __init__(
+        self, task: Task, train: Samples, train_images: int, *, seed: int, checkpoint: Path | None, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(seed)
+        self._device = find_device(device)
         self._task, self._train, self._count, self._checkpoint = task, train, train_images, checkpoint
         settings: Settings = task.settings
         self._settings, self._total_epochs = settings, settings.total_epochs(train_images)
         self._batch = settings.batch_size
         self._steps = math.ceil(train_images / self._batch)
         self._rng = np.random.default_rng(seed)
-        self._network = task.network().to(memory_format=torch.channels_last)
+        self._network = task.network().to(self._device, memory_format=torch.channels_last)
         self._averaged = Averaged(self._network)
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=settings.learning_rate, weight_decay=settings.recipe.weight_decay
@@ -89,8 +93,9 @@ class Trainer:
 
     @property
     def network(self) -> nn.Module:
-        """The averaged network, in evaluation mode."""
-        return self._averaged.network
+        """The averaged network, in evaluation mode and on the CPU, where it is evaluated and exported."""
+        network = self._averaged.network
+        return network if self._device.type == "cpu" else copy.deepcopy(network).cpu()
 
     def epochs(self, validation: Samples | None = None) -> Iterator[Epoch]:
         """Train the epochs that are left.
@@ -127,7 +132,7 @@ class Trainer:
         rate = one_cycle(done, self._total_epochs * self._steps, self._settings.learning_rate, recipe.warm_up)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        images, targets = self._task.batch(self._train, rows, self._rng)
+        images, targets = moved(self._task.batch(self._train, rows, self._rng), self._device)
         self._network.train()
         loss = self._task.loss(self._network, images.contiguous(memory_format=torch.channels_last), targets)
         value = float(loss.detach())
@@ -162,7 +167,8 @@ class Trainer:
     def _resume(self) -> None:
         if self._checkpoint is None or not self._checkpoint.exists():
             return
-        state = torch.load(self._checkpoint, weights_only=True)
+        # Onto the CPU, whatever wrote it: the random states belong there, and loading moves the weights to theirs.
+        state = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
         self._network.load_state_dict(state["network"])
         self._averaged.network.load_state_dict(state["averaged"])
         self._averaged.updates = state["updates"]

@@ -13,6 +13,11 @@ from torch.nn import functional
 Tensor = Any
 
 
+def scaled(channels: int, factor: float) -> int:
+    """Return channels times a factor as a multiple of 8, at least 8: every block here can divide that."""
+    return max(8, 8 * round(channels * factor / 8))
+
+
 def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Return convolution, batch normalisation and SiLU."""
     return nn.Sequential(

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from sandbox.datasets import LabelledImage, Shape
 from sandbox.training.pixels import Motion
+from sandbox.training.selection import has_outline
 
 Ring = NDArray[np.float64]
 _SUPERSAMPLING = 4  # Pillow cuts corners to whole pixels
@@ -20,9 +21,8 @@ _SUPERSAMPLING = 4  # Pillow cuts corners to whole pixels
 def ring_of(shape: Shape, scale_x: float = 1.0, scale_y: float = 1.0) -> Ring:
     """Return a shape's outline, multiplied by the scales."""
     x, y, w, h = shape.box
-    corners = shape.polygon or ()
-    if len(corners) < 3:  # no polygon, or one without an inside
-        corners = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+    box = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+    corners = shape.polygon if shape.polygon and has_outline(shape) else box
     return np.array(corners, np.float64) * (scale_x, scale_y)
 
 

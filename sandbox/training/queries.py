@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from sandbox.training.nets import Backbone, Pyramid, conv_block, grid_cells
+from sandbox.training.nets import Backbone, Pyramid, conv_block, grid_cells, scaled
 
 Tensor = Any
 STRIDES = (8, 16, 32)
-CHANNELS = 48
-WIDTHS, _RESIDUALS = (16, 24, 48, 64, 96), (0, 1, 2, 2, 1)
+_CHANNELS = 48
+_WIDTHS, _RESIDUALS = (16, 24, 48, 64, 96), (0, 1, 2, 2, 1)
 _RARE = -math.log(99)  # the bias of a probability of one in a hundred: most cells hold nothing
 _LARGEST_LOG_SIDE = 8.0  # stops exp from overflowing before the loss is looked at
 _MOST_QUERIES = 50
@@ -34,6 +34,17 @@ class Layout:
     classes: int
     coefficients: int = 0
     attention: bool = True
+    channel_factor: float = 1.0
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of every stage of the backbone."""
+        return [scaled(width, self.channel_factor) for width in _WIDTHS]
+
+    @property
+    def channels(self) -> int:
+        """Channels of every level of the pyramid."""
+        return scaled(_CHANNELS, self.channel_factor)
 
 
 class _Encoder(nn.Module):
@@ -86,8 +97,9 @@ class _Head(nn.Module):
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         widths = [width for width in (4, layout.classes, layout.coefficients) if width]
+        channels = layout.channels
         self.branches = nn.ModuleList(
-            [nn.Sequential(conv_block(CHANNELS, CHANNELS), nn.Conv2d(CHANNELS, width, 1)) for width in widths]
+            [nn.Sequential(conv_block(channels, channels), nn.Conv2d(channels, width, 1)) for width in widths]
         )
         nn.init.constant_(self.branches[1][1].bias, _RARE)
 
@@ -104,10 +116,11 @@ class QueryNetwork(nn.Module):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.backbone = Backbone(WIDTHS, _RESIDUALS)
+        widths = layout.widths
+        self.backbone = Backbone(widths, _RESIDUALS)
         coarsest = layout.height // STRIDES[-1], layout.width // STRIDES[-1]
-        self.encoder = _Encoder(WIDTHS[-1], *coarsest) if layout.attention else nn.Identity()
-        self.pyramid = Pyramid(WIDTHS[2:], CHANNELS)
+        self.encoder = _Encoder(widths[-1], *coarsest) if layout.attention else nn.Identity()
+        self.pyramid = Pyramid(widths[2:], layout.channels)
         # One head a level: shared batch statistics would mix levels and cost half the precision.
         self.heads = nn.ModuleList([_Head(layout) for _ in STRIDES])
 

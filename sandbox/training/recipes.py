@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sandbox.modelsizes import SIZES, ModelSize, find_size
+
 MIN_ITERATIONS = 240  # below this a small network has not converged, however few the images
 MIN_SIDE, MAX_SIDE = 32, 1280
-_IGNORED_KEYS = frozenset({"model_size"})  # the hosted trainers know it; here a task has one network
+_SERVICE_KEYS = frozenset({"gpu_autoselect"})  # what the service itself writes into a config
 
 
 class ConfigError(ValueError):
@@ -16,7 +18,10 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Defaults of one pipeline type; `module` under sandbox.training holds its `task` factory."""
+    """Defaults of one pipeline type; `module` under sandbox.training holds its `task` factory.
+
+    `masks` says that it learns outlines, not boxes alone.
+    """
 
     pipeline_type: str
     module: str
@@ -31,6 +36,7 @@ class Recipe:
     warm_up: float = 0.17
     side: int = 128
     side_multiple: int = 32
+    masks: bool = False
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -54,6 +60,7 @@ RECIPES: Mapping[str, Recipe] = {
             "shapes",
             epochs=24,
             learning_rate=4e-3,
+            masks=True,
         ),
         Recipe(
             "detectron2",
@@ -63,6 +70,7 @@ RECIPES: Mapping[str, Recipe] = {
             "shapes",
             epochs=24,
             learning_rate=4e-3,
+            masks=True,
         ),
         Recipe(
             "sm_pytorch",
@@ -74,6 +82,7 @@ RECIPES: Mapping[str, Recipe] = {
             learning_rate=4e-3,
             batch_size=8,
             gradient_clip=None,
+            masks=True,
         ),
         Recipe(
             "classification",
@@ -100,6 +109,7 @@ class Settings:
     epochs: int | None
     batch_size: int
     learning_rate: float
+    size: ModelSize
     class_overrides: tuple[tuple[str, str], ...] = ()
 
     def total_epochs(self, train_images: int) -> int:
@@ -116,7 +126,7 @@ def resolve(recipe: Recipe, config: Mapping[str, Any]) -> tuple[Settings, list[d
     Raises:
         ConfigError: A value has the wrong type or lies outside its range.
     """
-    left = {key: value for key, value in config.items() if value is not None}
+    left = {key: value for key, value in config.items() if value is not None and key not in _SERVICE_KEYS}
     warnings: list[dict[str, Any]] = []
     side = _take(left, "image_size", recipe.side)
     height, width = (_take(left, key, side) for key in ("image_height", "image_width"))
@@ -128,12 +138,21 @@ def resolve(recipe: Recipe, config: Mapping[str, Any]) -> tuple[Settings, list[d
         epochs,
         int(_number(left.pop("batch_size", recipe.batch_size), "batch_size", 2, 512, whole=True)),
         _number(left.pop("learning_rate", recipe.learning_rate), "learning_rate", 1e-8, 10.0),
+        _size(recipe, left.pop("model_size", None)),
         _overrides(left.pop("class_overrides", {})),
     )
     for key in sorted(left):
-        code = "ignored_config_key" if key in _IGNORED_KEYS else "unknown_config_key"
-        warnings.append({"code": code, "message": f"config key {key!r} has no effect in the sandbox"})
+        message = f"config key {key!r} has no effect in the sandbox"
+        warnings.append({"code": "unknown_config_key", "message": message})
     return settings, warnings
+
+
+def _size(recipe: Recipe, word: object) -> ModelSize:
+    size = find_size(recipe.pipeline_type, word)
+    if size is None:
+        known = ", ".join(SIZES[recipe.pipeline_type])
+        raise ConfigError(f"config model_size is {word!r}: give one of {known} to {recipe.pipeline_type}")
+    return size
 
 
 def _take(left: dict[str, Any], key: str, default: int) -> int:

@@ -22,6 +22,8 @@ def message_of(error: Exception) -> str:
     """Return what to tell the person whose training failed."""
     if isinstance(error, DataError | ConfigError | TrainingError):
         return str(error)
+    if "CUDA out of memory" in str(error):  # torch's own words, as the hosted service passes them on
+        return str(error)
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return "out of memory while training: lower batch_size or image_size"
     return f"the trainer broke: {type(error).__name__}: {error}"

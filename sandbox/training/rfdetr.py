@@ -62,7 +62,9 @@ class RfdetrDetection(Task):
         self._cells = grid_cells(settings.height, settings.width, STRIDES)
 
     def _layout(self) -> Layout:
-        return Layout(self.settings.height, self.settings.width, len(self.classes))
+        settings = self.settings
+        factor = settings.size.channel_factor
+        return Layout(settings.height, settings.width, len(self.classes), channel_factor=factor)
 
     def network(self) -> nn.Module:
         """Return the untrained network."""
@@ -89,8 +91,9 @@ class RfdetrDetection(Task):
 
     def _box_loss(self, rows: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Assignment]:
         logits = rows[..., 4 : 4 + len(self.classes)]
-        predicted = corners(rows, self._cells)
-        given = assign(predicted, _class_cost(logits, labels), self._cells, boxes, labels)
+        cells = self._cells.to(rows.device)
+        predicted = corners(rows, cells)
+        given = assign(predicted, _class_cost(logits, labels), cells, boxes, labels)
         chosen, image = given.positive, given.positive.nonzero()[:, 0]
         owner = given.target[chosen]
         _, giou = overlap(predicted[chosen], boxes[image, owner])

@@ -15,8 +15,8 @@ from torch.nn import functional
 from sandbox.datasets import LabelledImage
 from sandbox.training import mask_scores, outlines, pixels, rfdetr
 from sandbox.training.boxes import Assignment
-from sandbox.training.nets import conv_block
-from sandbox.training.queries import CHANNELS, WIDTHS, BestQueries, Layout, QueryNetwork
+from sandbox.training.nets import conv_block, scaled
+from sandbox.training.queries import BestQueries, Layout, QueryNetwork
 from sandbox.training.task import Metrics
 
 Tensor = Any
@@ -33,8 +33,9 @@ class Network(QueryNetwork):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
-        self.fine, self.wide = conv_block(WIDTHS[1], _CHANNELS, 1), conv_block(CHANNELS, _CHANNELS, 1)
-        self.prototypes = nn.Sequential(conv_block(_CHANNELS, _CHANNELS), nn.Conv2d(_CHANNELS, PROTOTYPES, 1))
+        channels = scaled(_CHANNELS, layout.channel_factor)
+        self.fine, self.wide = conv_block(layout.widths[1], channels, 1), conv_block(layout.channels, channels, 1)
+        self.prototypes = nn.Sequential(conv_block(channels, channels), nn.Conv2d(channels, PROTOTYPES, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows and prototypes."""
@@ -67,7 +68,8 @@ def _mixed(coefficients: Tensor, prototypes: Tensor) -> Tensor:
 
 def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
     """Return (..., height, width) bool: cells whose middle lies in the (..., 4) box, or just outside."""
-    x, y = ((torch.arange(count, dtype=torch.float32) + 0.5) * _STRIDE for count in (width, height))
+    counts = (torch.arange(count, dtype=torch.float32, device=boxes.device) for count in (width, height))
+    x, y = ((count + 0.5) * _STRIDE for count in counts)
     left, top, right, bottom = (boxes[..., None, side].unsqueeze(-1) for side in range(4))
     margin = _MARGIN * _STRIDE
     across = (x > left - margin) & (x < right + margin)
@@ -139,7 +141,7 @@ def _mask_loss(coefficients: Tensor, prototypes: Tensor, given: Assignment, boxe
     image, cell = given.positive.nonzero().unbind(1)
     if not len(image):
         return prototypes.sum() * 0
-    drawn = torch.randperm(len(image))[:_MOST_MASKS]
+    drawn = torch.randperm(len(image))[:_MOST_MASKS].to(image.device)
     image, cell = image[drawn], cell[drawn]
     owner = given.target[image, cell]
     wanted = masks[image, owner].flatten(1)

@@ -32,11 +32,12 @@ def run_job(job_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     settings, notices = resolve(RECIPES[job["pipeline_type"]], job["config"])
     selection = select(read_export(Path(job["export"])), settings, seed)
     task = task_of(selection.classes, settings)
-    trainer = _train(task, selection, seed, job_dir)
+    trainer = _train(task, selection, job, job_dir)
     samples = task.samples(selection.test)
-    metrics = task.evaluate(trainer.network, samples)
+    network = trainer.network
+    metrics = task.evaluate(network, samples)
     notes = {**_facts(task, settings), "metrics": metrics}
-    export_onnx(task, trainer.network, task.example(samples), job_dir / "model.onnx", notes)
+    export_onnx(task, network, task.example(samples), job_dir / "model.onnx", notes)
     write_json(job_dir / "config.json", _config(job, task, len(trainer.history)))
     (job_dir / CHECKPOINT).unlink(missing_ok=True)
     return {
@@ -54,9 +55,10 @@ def run_job(job_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _train(task: Task, selection: Selection, seed: int, job_dir: Path) -> Trainer:
+def _train(task: Task, selection: Selection, job: Mapping[str, Any], job_dir: Path) -> Trainer:
     train, validation = task.samples(selection.train), task.samples(selection.val)
-    trainer = Trainer(task, train, len(selection.train), seed=seed, checkpoint=job_dir / CHECKPOINT)
+    checkpoint, device = job_dir / CHECKPOINT, str(job.get("device", "cpu"))
+    trainer = Trainer(task, train, len(selection.train), seed=int(job["seed"]), checkpoint=checkpoint, device=device)
     with (job_dir / PROGRESS).open("w", encoding="utf-8") as stream:
         # After a resume: the epochs the checkpoint knows of, which may be one less than were reported.
         _append(stream, trainer.history)
@@ -92,4 +94,4 @@ def _config(job: Mapping[str, Any], task: Task, epochs: int) -> dict[str, Any]:
         str(job.get("export_name") or ""),
     )
     training = {"epochs": epochs, "batch_size": settings.batch_size, "learning_rate": settings.learning_rate}
-    return model_config(facts, training)
+    return model_config(facts, {**training, "model_size": settings.size.word})

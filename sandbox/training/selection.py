@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sandbox.datasets import DataError, LabelledImage, Split, class_names
+from sandbox.datasets import DataError, LabelledImage, Shape, Split, class_names
 from sandbox.training.recipes import Recipe, Settings
 
 MIN_IMAGES = 3  # one each to train, validate and test
@@ -48,6 +48,8 @@ def select(images: Sequence[LabelledImage], settings: Settings, seed: int) -> Se
         parts = {key: tuple(image for image in part if image.tags) for key, part in parts.items()}
     if not parts["test"]:
         raise DataError("no test image shows a trained class: give every class at least 3 images")
+    if recipe.masks:
+        warnings += _boxes_for_masks(image for part in parts.values() for image in part)
     return Selection(classes, parts["train"], parts["val"], parts["test"], tuple(warnings))
 
 
@@ -62,6 +64,11 @@ def assign_splits(images: Sequence[LabelledImage], seed: int = 0) -> list[Labell
         return list(images)  # a split that was given but left empty: whoever trains on it is told
     found = {image.name: key for key, part in parts.items() for image in part}
     return [replace(image, split=found[image.name]) for image in images]
+
+
+def has_outline(shape: Shape) -> bool:
+    """Whether a shape has a polygon with an inside."""
+    return len(shape.polygon or ()) >= 3
 
 
 def _every_label(image: LabelledImage) -> tuple[str, ...]:
@@ -128,6 +135,15 @@ def _untrained(every: Iterable[str], labelled: frozenset[str], trained: Sequence
         return []
     names = ", ".join(entry["name"] for entry in missing)
     return [{"code": "classes_not_trained", "message": f"not in the model: {names}", "classes": missing}]
+
+
+def _boxes_for_masks(images: Iterable[LabelledImage]) -> list[dict[str, Any]]:
+    """Return the warning about objects without an outline, whose boxes stand in for their masks, or nothing."""
+    count = sum(not has_outline(shape) for image in images for shape in image.shapes)
+    if not count:
+        return []
+    message = f"{count} objects have a box and no polygon: the whole box was taken for their mask"
+    return [{"code": "shapes_without_polygon", "message": message, "count": count}]
 
 
 def _only(image: LabelledImage, classes: Sequence[str], recipe: Recipe) -> LabelledImage:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sandbox.datasets import LabelledImage
 from sandbox.training import outlines, pixels
-from sandbox.training.nets import conv_block
+from sandbox.training.nets import conv_block, scaled
 from sandbox.training.task import Metrics, Task
 
 Tensor = Any
@@ -27,17 +27,18 @@ _LONGEST_SIDE = 640  # larger images are scored scaled down to it
 class Network(nn.Module):
     """Images (N, 3, H, W), ImageNet-normalised RGB, to logits (N, K, H, W)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, channel_factor: float = 1.0) -> None:
         super().__init__()
-        inputs = (3, *_WIDTHS)
+        widths = [scaled(width, channel_factor) for width in _WIDTHS]
+        inputs = (3, *widths)
         self.down = nn.ModuleList(
             [
                 nn.Sequential(conv_block(before, width, stride=2), conv_block(width, width))
-                for before, width in zip(inputs, _WIDTHS, strict=False)
+                for before, width in zip(inputs, widths, strict=False)
             ]
         )
-        self.up = nn.ModuleList([conv_block(coarse + fine, fine) for fine, coarse in pairwise(_WIDTHS)])
-        self.last = nn.Conv2d(_WIDTHS[0], channels, 1)
+        self.up = nn.ModuleList([conv_block(coarse + fine, fine) for fine, coarse in pairwise(widths)])
+        self.last = nn.Conv2d(widths[0], channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
@@ -82,7 +83,8 @@ class Semantic(Task):
 
     def network(self) -> nn.Module:
         """Return the untrained network."""
-        return Network(1 if len(self.classes) == 1 else len(self.classes) + 1)
+        channels = 1 if len(self.classes) == 1 else len(self.classes) + 1
+        return Network(channels, self.settings.size.channel_factor)
 
     def samples(self, images: Sequence[LabelledImage]) -> _Samples:
         """Decode and resize the images once."""

@@ -17,7 +17,7 @@ from sandbox.datasets import LabelledImage
 from sandbox.training import pixels
 from sandbox.training.boxes import assign, overlap, padded_targets
 from sandbox.training.detections import Found, non_maximum_suppression, score_boxes
-from sandbox.training.nets import Backbone, Pyramid, conv_block, grid_cells
+from sandbox.training.nets import Backbone, Pyramid, conv_block, grid_cells, scaled
 from sandbox.training.recipes import Settings
 from sandbox.training.task import Metrics, Task
 
@@ -33,11 +33,11 @@ _LOWEST_SCORE = 0.01
 class _Head(nn.Module):
     """Decoupled head of one level: boxes and objectness from one branch, classes from another."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channels: int) -> None:
         super().__init__()
-        self.box_branch, self.class_branch = conv_block(_CHANNELS, _CHANNELS), conv_block(_CHANNELS, _CHANNELS)
-        self.box = nn.Conv2d(_CHANNELS, 5, 1)
-        self.classes = nn.Conv2d(_CHANNELS, classes, 1)
+        self.box_branch, self.class_branch = conv_block(channels, channels), conv_block(channels, channels)
+        self.box = nn.Conv2d(channels, 5, 1)
+        self.classes = nn.Conv2d(channels, classes, 1)
         nn.init.constant_(self.box.bias[4:], _RARE)
         nn.init.constant_(self.classes.bias, _RARE)
 
@@ -49,12 +49,13 @@ class _Head(nn.Module):
 class Network(nn.Module):
     """Images (N, 3, H, W), BGR, [0, 255] to logits (N, cells, 5 + C): dx, dy, log w, log h, objectness, classes."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channel_factor: float = 1.0) -> None:
         super().__init__()
-        self.backbone = Backbone(_WIDTHS, _RESIDUALS)
-        self.pyramid = Pyramid(_WIDTHS[2:], _CHANNELS)
+        widths, channels = [scaled(width, channel_factor) for width in _WIDTHS], scaled(_CHANNELS, channel_factor)
+        self.backbone = Backbone(widths, _RESIDUALS)
+        self.pyramid = Pyramid(widths[2:], channels)
         # One head a level: shared batch statistics would mix levels and cost half the precision.
-        self.heads = nn.ModuleList([_Head(classes) for _ in STRIDES])
+        self.heads = nn.ModuleList([_Head(classes, channels) for _ in STRIDES])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of every cell, by stride, then row, then column."""
@@ -95,7 +96,7 @@ class Yolox(Task):
 
     def network(self) -> nn.Module:
         """Return the untrained network."""
-        return Network(len(self.classes))
+        return Network(len(self.classes), self.settings.size.channel_factor)
 
     def samples(self, images: Sequence[LabelledImage]) -> _Samples:
         """Decode and letterbox the images once."""
@@ -117,7 +118,8 @@ class Yolox(Task):
         boxes, labels = targets
         logits = network(images)
         predicted = self._corners(logits)
-        given = assign(predicted, self._class_cost(logits, labels), self._cells, boxes, labels)
+        cells = self._cells.to(logits.device)
+        given = assign(predicted, self._class_cost(logits, labels), cells, boxes, labels)
         rows = given.positive.nonzero()[:, 0]
         owner = given.target[given.positive]
         _, giou = overlap(predicted[given.positive], boxes[rows, owner])
@@ -154,8 +156,9 @@ class Yolox(Task):
 
     def _corners(self, logits: Tensor) -> Tensor:
         """Decode (N, A, 5 + C) logits to (N, A, 4) corner boxes in network pixels."""
-        stride = self._cells[:, 2:]
-        centre = (logits[..., :2] + self._cells[:, :2]) * stride
+        cells = self._cells.to(logits.device)
+        stride = cells[:, 2:]
+        centre = (logits[..., :2] + cells[:, :2]) * stride
         half = logits[..., 2:4].clamp(max=_LARGEST_LOG_SIDE).exp() * stride / 2
         return torch.cat([centre - half, centre + half], -1)
 

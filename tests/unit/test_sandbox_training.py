@@ -36,12 +36,52 @@ def test_the_config_overrides_the_recipe_and_unknown_keys_are_reported() -> None
     """Known keys count; a key that has no effect is a warning, never silence."""
     settings, warnings = resolve(
         YOLOX,
-        {"epochs": 3, "batch_size": 4, "learning_rate": 0.001, "image_size": 96, "momentum": 1, "model_size": "s"},
+        {"epochs": 3, "batch_size": 4, "learning_rate": 0.001, "image_size": 96, "momentum": 1, "gpu_autoselect": {}},
     )
     assert (settings.epochs, settings.batch_size, settings.learning_rate) == (3, 4, 0.001)
     assert (settings.height, settings.width) == (96, 96)
     codes = {(warning["code"], warning["message"].split("'")[1]) for warning in warnings}
-    assert codes == {("unknown_config_key", "momentum"), ("ignored_config_key", "model_size")}
+    assert codes == {("unknown_config_key", "momentum")}  # the other key is the service's own
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "expected"),
+    [
+        ("yolox", None, ("m", 1.0)),
+        ("yolox", "YOLOX-s", ("s", 0.75)),
+        ("yolox", "yolox_tiny", ("tiny", 0.625)),
+        ("rfdetr_detection", "large", ("large", 1.5)),
+        ("rfdetr_segmentation", "2xlarge", ("2xlarge", 1.75)),
+        ("classification", None, ("medium", 1.0)),
+    ],
+)
+def test_the_vendor_s_words_for_sizes_are_understood(kind: str, word: str | None, expected: tuple[str, float]) -> None:
+    """Each pipeline has its own words; no word is the default, whose network is the one that was measured."""
+    settings, warnings = resolve(RECIPES[kind], {"model_size": word})
+    assert ((settings.size.word, settings.size.channel_factor), warnings) == (expected, [])
+
+
+@pytest.mark.parametrize("word", ["medium", "", 3, ["m"], True])
+def test_a_size_the_pipeline_has_not_is_refused_with_those_it_has(word: object) -> None:
+    """Another pipeline's word is no word, and neither is anything that is no text."""
+    with pytest.raises(ConfigError, match=r"config model_size is .*: give one of nano, tiny, s, m, l, x to yolox"):
+        resolve(YOLOX, {"model_size": word})
+
+
+@pytest.mark.parametrize("kind", sorted(RECIPES))
+def test_boxes_that_stand_in_for_masks_are_counted(kind: str) -> None:
+    """Only pipelines that learn masks warn, and only of objects without a polygon that has an inside."""
+    ring = ((8.0, 8.0), (24.0, 8.0), (8.0, 24.0))
+    polygons = [ring, ring[:2], None, ring]
+    images = [
+        replace(image, shapes=tuple(replace(shape, polygon=polygons[k % 4]) for shape in image.shapes))
+        for k, image in enumerate(labelled(20, "a", "b"))
+    ]
+    warned = [warning for warning in chosen(images, kind).warnings if warning["code"] == "shapes_without_polygon"]
+    learns_masks = kind in ("rfdetr_segmentation", "detectron2", "sm_pytorch")
+    assert [warning["count"] for warning in warned] == ([10] if learns_masks else [])
+    outlined = [replace(i, shapes=tuple(replace(s, polygon=ring) for s in i.shapes)) for i in images]
+    assert chosen(outlined, kind).warnings == ()
 
 
 def test_an_image_side_is_raised_to_what_the_network_can_take() -> None:
