@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -22,6 +22,8 @@ from pipeline.report import summary_json, summary_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+DemoName = Literal["road-signs", "digits"]
 
 EXIT_CODES = {
     Outcome.ACCEPTED: 0,
@@ -39,20 +41,23 @@ INTERRUPTED = 130
 """What the process returns after Ctrl-C; the training goes on."""
 SERVER_START_S = 120
 """Seconds Prefect's temporary server may take to start."""
-DEMO = TrainRequest(dataset="road-signs", sandbox=True)
+DEMOS: dict[DemoName, tuple[str, str]] = {
+    "road-signs": ("road-signs", "drawn road signs"),
+    "digits": ("digits-scenes", "handwritten digits in photographs"),
+}
+"""The built-in data set of each rehearsal, and what is to be seen on it."""
+DEMO = TrainRequest(dataset=DEMOS["road-signs"][0], sandbox=True)
 """What runs when nothing at all is asked."""
-DEMO_LINE = (
-    "Rehearsal: no arguments given, so this trains a small detector in the local sandbox. "
-    "No account is used, no real money is spent, and the model must not replace a hosted one."
-)
+PROMISE = "No account is used, no real money is spent, and the model must not replace a hosted one."
+DEMO_LINE = f"Rehearsal: no arguments given, so this trains a small detector in the local sandbox. {PROMISE}"
 
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 """Prefect's loggers for the lines of a run; what stages say goes through them to the run's page."""
 
 HELP = """Train a vision model at a hosted provider, watch it, verify the file, and accept it only when it works.
 
-Without any argument this runs a rehearsal in the local sandbox. With arguments it talks to the hosted provider, whose
-key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
+Without any argument this runs a rehearsal in the local sandbox, with --demo digits one on real pictures. Otherwise it
+talks to the hosted provider, whose key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
 
 Exit codes: 0 accepted (or submitted with --wait none) - 1 failed - 2 usage or configuration - 3 export or model
 rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled at the provider - 130 interrupted.
@@ -61,17 +66,49 @@ rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled
 app = App(name="python -m flows.train_pipeline", help=HELP, result_action="return_value")
 
 
+class _UsageError(ValueError):
+    """Options that are right one by one and wrong together."""
+
+
 class _Options(TrainRequest):
     """The request with its hyperparameters flattened: ``--epochs``, not ``--config.epochs``."""
 
+    dataset: Annotated[
+        str, Field(description=TrainRequest.model_fields["dataset"].description), Parameter(show_default=False)
+    ] = ""
     config: Annotated[TrainConfig, Parameter(name="*")] = TrainConfig()
 
-    def to_request(self) -> TrainRequest:
-        """Return the plain request, remembering what was given and what was left out."""
+    def to_request(self, demo: DemoName | None = None) -> TrainRequest:
+        """Return the plain request, remembering what was given and what was left out.
+
+        Raises:
+            _UsageError: There is no usable data set, or the rehearsal asked for has another one.
+        """
         given = {name: getattr(self, name) for name in self.model_fields_set}
+        if demo is not None:
+            given = _rehearsed(demo, given)
+        elif "dataset" not in given:
+            raise _UsageError("--dataset is required.")
         extra = {name: _scalar(value) for name, value in self.config.extra.items()}
         given["config"] = TrainConfig(**{**self.config.model_dump(exclude={"extra"}), "extra": extra})
-        return TrainRequest(**given)
+        try:
+            return TrainRequest(**given)
+        except ValidationError as error:
+            raise _UsageError("the options cannot be used together") from error
+
+
+def _rehearsed(demo: DemoName, given: dict[str, Any]) -> dict[str, Any]:
+    """Add what a rehearsal means to what was given, which must not say the opposite."""
+    means = {"dataset": DEMOS[demo][0], "sandbox": True}
+    if given.get("sandbox") is False:
+        raise _UsageError(f"--no-sandbox contradicts --demo {demo}, which runs in the sandbox: leave one of them out.")
+    asked = given.get("dataset", means["dataset"])
+    if asked != means["dataset"]:
+        raise _UsageError(
+            f"--dataset {asked!r} contradicts --demo {demo}, which trains on {means['dataset']!r}: leave one of them "
+            "out, and give --sandbox to rehearse with a data set of your choice."
+        )
+    return {**given, **means}
 
 
 def _scalar(value: bool | float | str) -> bool | int | float | str:
@@ -88,18 +125,29 @@ def _scalar(value: bool | float | str) -> bool | int | float | str:
 @app.default
 def run(
     *,
-    options: Annotated[_Options, Parameter(name="*")],
+    options: Annotated[_Options, Parameter(name="*")] = _Options(),  # noqa: B008 -- a frozen value
+    demo: DemoName | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False,
 ) -> int:
     """Train, watch, collect and accept one model.
 
     Args:
-        options: What to train.
+        options: What to train; --dataset is required without --demo.
+        demo: Rehearse in the sandbox on a built-in data set: drawn road signs, or handwritten digits in photographs.
         as_json: Print one JSON line on standard output instead of the summary.
         verbose: Also show Prefect's own log lines.
     """
-    return execute(options.to_request(), as_json=as_json, verbose=verbose)
+    request = options.to_request(demo)
+    if demo is not None:
+        line = f"Rehearsal: this trains a small model on {DEMOS[demo][1]} in the local sandbox. {PROMISE}"
+        _announce(line, as_json=as_json)
+    return execute(request, as_json=as_json, verbose=verbose)
+
+
+def _announce(line: str, *, as_json: bool) -> None:
+    """Say what is about to happen, out of the way of the JSON line."""
+    Console(stderr=as_json, soft_wrap=True).print(line, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,18 +155,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if set(given) <= {"--json", "--verbose", "-v"}:  # these say how to show a run, none says what to run
         as_json = "--json" in given
-        Console(stderr=as_json, soft_wrap=True).print(DEMO_LINE, highlight=False)
+        _announce(DEMO_LINE, as_json=as_json)
         return execute(DEMO, as_json=as_json, verbose=len(given) > as_json)
     try:
         result = app(given, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
+    except (CycloptsError, _UsageError) as error:
         for line in _explain(error):
             Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
         return EXIT_CODES[Outcome.USAGE]
     return result if isinstance(result, int) else 0
 
 
-def _explain(error: CycloptsError) -> list[str]:
+def _explain(error: CycloptsError | _UsageError) -> list[str]:
     """Return one line for each mistake: the option, the value, what is allowed."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):

@@ -88,10 +88,12 @@ def status(*, home: Home = None) -> None:
 @app.command
 def reset(*, home: Home = None) -> None:
     """Forget everything the default account did, its datasets included, and generate the built-in ones again."""
+    from sandbox.builtin import AT_FIRST_START
+
     account = _running(home)
     account.reset()
-    for name, single in (("road-signs", False), ("road-signs-classes", True)):
-        account.add_dataset(name, single=single)
+    for name in AT_FIRST_START:
+        account.add_dataset(name, kind=name)
     _say("the default account is as new")
 
 

@@ -42,7 +42,7 @@ class SandboxAccount:
         return dict(self.control("PATCH", "/account", json=settings)["settings"])
 
     def add_dataset(self, name: str, **choices: Any) -> dict[str, Any]:
-        """Add a generated dataset (count, seed, size, single) or one from a folder."""
+        """Add a generated dataset (kind, count, seed, size, single) or one from a folder."""
         return dict(self.control("POST", "/datasets", json={"name": name, **choices}))
 
     def set_balance(self, amount: int) -> None:

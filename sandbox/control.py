@@ -3,10 +3,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import select
 
 from sandbox import billing
@@ -18,12 +18,12 @@ from sandbox.accounts import (
     find_by_key,
     reset_account,
 )
+from sandbox.builtin import BuiltIn, generate
 from sandbox.catalog import add_dataset
 from sandbox.core import Sandbox, put_bytes
-from sandbox.datasets import DataError, read_folder
+from sandbox.datasets import DataError, LabelledImage, read_folder
 from sandbox.engines import UPLOADS, advance, settle_scripted
 from sandbox.faults import FaultRule, add_fault, clear_faults, list_faults
-from sandbox.roadsigns import road_signs
 from sandbox.runs import find_run
 from sandbox.settings import AccountSettings
 from sandbox.store import every, requests
@@ -86,15 +86,33 @@ class Money(_Body):
 
 
 class NewDataset(_Body):
-    """A dataset to generate, or to read from a folder of this machine."""
+    """A dataset to generate like one of the built-in ones, or to read from a folder of this machine."""
 
     name: str
-    count: int = Field(default=200, ge=0, le=10_000)
+    kind: BuiltIn = "road-signs"
+    count: int | None = Field(default=None, ge=0, le=10_000)
     seed: int = 0
-    size: int = Field(default=128, ge=32, le=1024)
+    size: int | None = Field(default=None, ge=32, le=1024)
     single: bool = False
     folder: Path | None = None
     cold: bool = False
+
+    @model_validator(mode="after")
+    def _only_signs_are_drawn_singly(self) -> Self:
+        if self.single and not self.kind.startswith("road-signs"):
+            raise ValueError(f"single is for road signs: leave it out for {self.kind!r}")
+        return self
+
+    def images(self) -> list[LabelledImage]:
+        """Generate or read the images.
+
+        Raises:
+            DataError: They cannot be read, or not be made on this machine.
+        """
+        if self.folder is not None:
+            return read_folder(self.folder)
+        kind: BuiltIn = "road-signs-classes" if self.single else self.kind
+        return generate(kind, count=self.count, seed=self.seed, size=self.size)
 
 
 class Ticks(_Body):
@@ -151,11 +169,7 @@ def reset(sandbox: Home, account: AsItIs) -> None:
 def new_dataset(sandbox: Home, account: Mine, body: NewDataset) -> dict[str, Any]:
     """Add a dataset, or replace the images of one."""
     try:
-        if body.folder is not None:
-            images = read_folder(body.folder)
-        else:
-            images = road_signs(body.count, seed=body.seed, size=body.size, single=body.single)
-        row = add_dataset(sandbox, account, body.name, images, cold=body.cold)
+        row = add_dataset(sandbox, account, body.name, body.images(), cold=body.cold)
     except DataError as error:
         raise HTTPException(422, str(error)) from error
     return {key: row[key] for key in ("id", "name", "image_count", "completed_image_count")}

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from sandbox.datasets import LabelledImage, Point, Shape
+from sandbox.datasets import LabelledImage, Shape
+from sandbox.placing import box_of, placed, touch
 
 CLASSES = ("parking", "stop", "warning")
 _RED, _BLUE, _WHITE, _BLACK = (190, 25, 30), (25, 70, 180), (235, 235, 235), (30, 30, 30)
@@ -96,7 +97,7 @@ def _sign(
     name: str,
     size: int,
     side_range: tuple[float, float],
-    placed: list[Shape],
+    others: list[Shape],
 ) -> Shape | None:
     """Draw one sign where it touches no other; None when no free place was found."""
     for _ in range(20):
@@ -104,30 +105,12 @@ def _sign(
         centre = rng.uniform(half + 1, size - half - 1, 2)
         turn = math.radians(float(rng.uniform(-22, 22)))
         shade = float(rng.uniform(0.75, 1.15))
-        ring = _placed(_OUTLINES[name], centre, half, turn, size)
-        shape = Shape(name, _box(ring), ring)
-        if any(_touch(shape, other) for other in placed):
+        ring = placed(_OUTLINES[name], centre, half, turn, size)
+        shape = Shape(name, box_of(ring), ring)
+        if any(touch(shape, other) for other in others):
             continue
         for corners, colour in _FACES[name]:
-            points = [(x * _SUPERSAMPLING, y * _SUPERSAMPLING) for x, y in _placed(corners, centre, half, turn, size)]
+            points = [(x * _SUPERSAMPLING, y * _SUPERSAMPLING) for x, y in placed(corners, centre, half, turn, size)]
             draw.polygon(points, fill=tuple(min(255, int(part * shade)) for part in colour))
         return shape
     return None
-
-
-def _placed(
-    corners: tuple[Point, ...], centre: NDArray[np.float64], half: float, turn: float, size: int
-) -> tuple[Point, ...]:
-    cos, sin = math.cos(turn) * half, math.sin(turn) * half
-    points = ((centre[0] + x * cos - y * sin, centre[1] + x * sin + y * cos) for x, y in corners)
-    return tuple((round(min(max(x, 0.0), size), 3), round(min(max(y, 0.0), size), 3)) for x, y in points)
-
-
-def _box(ring: tuple[Point, ...]) -> tuple[float, float, float, float]:
-    xs, ys = zip(*ring, strict=True)
-    return min(xs), min(ys), round(max(xs) - min(xs), 3), round(max(ys) - min(ys), 3)
-
-
-def _touch(first: Shape, second: Shape) -> bool:
-    (ax, ay, aw, ah), (bx, by, bw, bh) = first.box, second.box
-    return ax < bx + bw + 1 and bx < ax + aw + 1 and ay < by + bh + 1 and by < ay + ah + 1

@@ -15,12 +15,12 @@ import uvicorn
 
 from sandbox.accounts import create_account
 from sandbox.app import create_app
+from sandbox.builtin import AT_FIRST_START, DEFAULT_KEY_FILE, generate
 from sandbox.catalog import add_dataset
 from sandbox.client import SandboxAccount, new_account
 from sandbox.clock import Clock
 from sandbox.core import Sandbox, open_sandbox, put_bytes
 from sandbox.launch import ADDRESS_FILE, HomeLock, SandboxStartError, home_lock
-from sandbox.roadsigns import road_signs
 from sandbox.settings import AccountSettings
 from sandbox.upkeep import sweep
 from sandbox.wire import Protocol
@@ -184,13 +184,13 @@ def serve(home: Path, *, port: int = 0, exit_when_idle_s: float | None = None, s
 
 
 def seed_default_account(sandbox: Sandbox) -> str:
-    """Return the key of the default account, making it and its two datasets at the first start."""
-    path = sandbox.home / "default-key"
+    """Return the key of the default account, making it and its first datasets at the first start."""
+    path = sandbox.home / DEFAULT_KEY_FILE
     if path.is_file():
         return path.read_text(encoding="utf-8")
     account = create_account(sandbox, AccountSettings())
-    add_dataset(sandbox, account, "road-signs", road_signs(200))
-    add_dataset(sandbox, account, "road-signs-classes", road_signs(200, single=True))
+    for name in AT_FIRST_START:
+        add_dataset(sandbox, account, name, generate(name))
     put_bytes(path, account.api_key.encode(), private=True)
     return account.api_key
 

@@ -14,11 +14,13 @@ from sqlalchemy import Connection, delete, insert, select
 from sandbox.accounts import Account
 from sandbox.addressing import name_of
 from sandbox.api.pictograph_dialect import speaks
-from sandbox.api.pictograph_errors import ApiError
+from sandbox.api.pictograph_errors import ApiError, not_found
+from sandbox.builtin import open_dataset
 from sandbox.core import Sandbox
+from sandbox.datasets import DataError
 from sandbox.engines import settle_scripted
 from sandbox.settings import ROLES, Dialect, Role
-from sandbox.store import first, replies
+from sandbox.store import Row, first, replies
 
 _REPLAY_S = 24 * 3600
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
@@ -56,6 +58,21 @@ class Call:
     def speaks(self, dialect: Dialect) -> bool:
         """Whether the caller's account knows the paths and names of a dialect."""
         return speaks(self.account, dialect)
+
+    def dataset(self, ref: str) -> Row:
+        """Return a dataset by id or name, a built-in one if need be made for this call.
+
+        Raises:
+            ApiError: 404 when there is none, 409 when a built-in one cannot be made on this machine.
+        """
+        try:
+            found = open_dataset(self.sandbox, self.account, ref)
+        except DataError as error:
+            message = f"Dataset '{ref}' cannot be made: {error}"
+            raise ApiError(409, message, code="dataset_unavailable") from error
+        if found is None:
+            raise not_found("Dataset", ref)
+        return found
 
     def by_id_in_v1(self, ref: str) -> str:
         """Return the reference, refusing names where the old dialect takes ids alone.

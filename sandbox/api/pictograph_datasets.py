@@ -8,9 +8,8 @@ from sqlalchemy import func, select
 from sandbox import storage
 from sandbox.api.pictograph_call import Call, Ref, Viewer
 from sandbox.api.pictograph_dialect import V1_ONLY, V2_ONLY, DialectRoute
-from sandbox.api.pictograph_errors import not_found
 from sandbox.api.pictograph_views import Json, dataset_view, one, page
-from sandbox.catalog import dataset_images, find_dataset
+from sandbox.catalog import dataset_images
 from sandbox.clock import iso
 from sandbox.core import put_bytes
 from sandbox.datasets import LabelledImage
@@ -67,16 +66,8 @@ def download(
     return _download(call, ref, mode, limit, status_filter)
 
 
-def _found(call: Call, ref: str) -> Row:
-    with call.sandbox.store.read() as tx:
-        dataset = find_dataset(tx, call.account, ref)
-    if dataset is None:
-        raise not_found("Dataset", ref)
-    return dataset
-
-
 def _dataset(call: Call, ref: str, window: tuple[int, int] | None) -> dict[str, Any]:
-    dataset = _found(call, ref)
+    dataset = call.dataset(ref)
     view = dataset_view(call.account, dataset)
     if window is not None:
         images = dataset_images(call.sandbox, dataset["id"])[window[0] : window[0] + window[1]]
@@ -100,7 +91,7 @@ def _image_view(dataset: Row, image: LabelledImage) -> Json:
 
 
 def _download(call: Call, ref: str, mode: Mode, limit: int, status_filter: str | None) -> dict[str, Any]:
-    dataset = _found(call, ref)
+    dataset = call.dataset(ref)
     images = [
         image
         for image in dataset_images(call.sandbox, dataset["id"])

@@ -44,6 +44,7 @@ def create(call: Member, body: ExportBody) -> Response:
         raise invalid("body.format", f"'{body.format}' is not an export format")
     if body.format != "pictograph":
         raise invalid("body.format", f"the sandbox writes the format 'pictograph' only, not '{body.format}'")
+    call.dataset(body.dataset_name)  # outside the transaction: a built-in one may have to be made first
     return call.write(lambda tx: _create(tx, call, body))
 
 

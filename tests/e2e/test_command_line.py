@@ -114,6 +114,15 @@ class TestOptions:
             (("--dataset", "x", "--gpu", "tpu"), ("tpu", "a10g")),
             (("--pipeline", "yolox"), ("--dataset", "required")),
             (("--dataset", "x", "--epoch", "3"), ("--epoch",)),
+            (("--dataset", ""), ("--dataset ''", "at least 1")),
+            (("--dataset", "x" * 201), ("--dataset", "at most 200")),
+            (("--verbose", "--epochs", "3"), ("--dataset", "required")),
+            (("--demo", "letters"), ("--demo", "letters", "digits", "road-signs")),
+            (("--demo",), ("--demo",)),
+            (("--demo", "digits", "--dataset", "road-signs"), ("--dataset 'road-signs'", "--demo digits", "--sandbox")),
+            (("--dataset=digits", "--demo=digits"), ("--dataset 'digits'", "'digits-scenes'")),
+            (("--demo", "road-signs", "--no-sandbox"), ("--no-sandbox", "--demo road-signs")),
+            (("--demo", "digits", "--samples", "0"), ("--samples '0'", "greater than or equal to 1")),
         ],
     )
     def test_a_mistake_is_one_clear_line(
@@ -127,6 +136,39 @@ class TestOptions:
         assert said.err.startswith("error: ")
         for word in words:
             assert word in said.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "asked"),
+        [
+            (("--demo", "digits"), {"dataset": "digits-scenes"}),
+            (("--demo", "digits", "--sandbox", "--dataset", "digits-scenes"), {"dataset": "digits-scenes"}),
+            (("--demo=road-signs", "--json"), {"dataset": "road-signs"}),
+            (("--demo", "digits", "--epochs", "3"), {"dataset": "digits-scenes", "config": TrainConfig(epochs=3)}),
+            (("--demo", "digits", "--pipeline", "sm_pytorch"), {"dataset": "digits-scenes", "pipeline": "sm_pytorch"}),
+        ],
+    )
+    def test_a_named_rehearsal_is_a_request_for_the_sandbox(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: tuple[str, ...],
+        asked: dict[str, object],
+    ) -> None:
+        """Its data set, always in the sandbox, with whatever else was asked; the notice comes first, beside JSON."""
+        requests: list[TrainRequest] = []
+
+        def execute(request: TrainRequest, **_: object) -> int:
+            requests.append(request)
+            return 0
+
+        monkeypatch.setattr("flows.commandline.execute", execute)
+        assert main(arguments) == 0
+        assert requests == [TrainRequest(**{"sandbox": True, **asked})]
+        said = capsys.readouterr()
+        notice, silent = (said.err, said.out) if "--json" in arguments else (said.out, said.err)
+        assert notice.startswith("Rehearsal: ")
+        assert "no real money is spent" in notice
+        assert silent == ""
 
     def test_without_a_key_a_hosted_run_stops_and_names_the_variable(self, ground: Ground, prefect_server: str) -> None:
         """A real data set name never falls back to the sandbox: exit code 2, and the variable to set."""

@@ -65,9 +65,12 @@ def check_prefect(words: list[str]) -> None:
 
 
 def check_make(words: list[str]) -> None:
-    """A target of the Makefile."""
+    """A target of the Makefile; what is handed on to the command line are options it knows."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(rf"^{re.escape(words[0])}:", makefile, re.MULTILINE)
+    for word in words[1:]:
+        assert (words[0], word[:5]) == ("run", "ARGS=")
+        check_python(["-m", "flows.train_pipeline", *shlex.split(word[5:])])
 
 
 def check_export(words: list[str]) -> None:
@@ -98,7 +101,7 @@ def test_every_command_exists(command: str) -> None:
 
 def test_the_training_commands_make_a_valid_request() -> None:
     """Options of ``python -m flows.train_pipeline`` are fields of the request, or the command's own."""
-    own = {"--json", "--verbose", "--help"}
+    own = {"--demo", "--json", "--verbose", "--help"}
     fields = {f"--{name.replace('_', '-')}" for name in TrainRequest.model_fields} | own
     shown = [shlex.split(command) for command in COMMANDS if "flows.train_pipeline" in command]
     assert shown

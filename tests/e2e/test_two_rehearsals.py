@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from pipeline.agreement import box_iou
 from pipeline.models import Prediction
 from pipeline.smoke import DEFAULT_OPTIONS
@@ -74,6 +76,30 @@ class TestSecondRun:
         assert second.done.code == 0
         assert len(started(demo.ground, "sandbox")) == 1
         assert len(started(demo.ground, "training")) == 2
+
+
+def test_the_digits_come_from_this_machine(
+    second: Rehearsal, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """``--demo digits`` trains on real pictures, made when it asks, without a connection to any other machine.
+
+    The training is cut short: what a full one reaches is not looked at here, so nothing need be found.
+    """
+    assert second.done.code == 0
+    ground = Ground(tmp_path_factory.mktemp("digits"))
+    short = ("--epochs", "2", "--image-size", "64", "--samples", "2", "--min-agreement", "0")
+    try:
+        done = ground.run("--demo", "digits", *short, PREFECT_API_URL=prefect_server)
+    finally:
+        ground.end_sandbox()
+    assert done.code == 0, done.err
+    assert "handwritten digits" in done.out.splitlines()[0]
+    report = Rehearsal(ground, "digits-scenes-yolox", done).report
+    assert report.artifact is not None
+    assert report.artifact.model.classes == ("0", "4", "7")
+    assert report.smoke is not None
+    assert [(ground.folder / str(result.overlay)).is_file() for result in report.smoke.results] == [True, True]
+    assert [host for host in ground.noted("host") if not is_loopback(host)] == []
 
 
 def vendor_reading(run: Rehearsal) -> dict[str, list[Prediction]]:

@@ -30,6 +30,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "sqlalchemy": frozenset({"pipeline", "sandbox"}),
     "torch": frozenset({"sandbox"}),
     "pycocotools": frozenset({"sandbox"}),
+    "sklearn": frozenset({"sandbox"}),
     "onnxruntime": frozenset({"pipeline", "sandbox"}),
     "pictograph": frozenset(),
 }
