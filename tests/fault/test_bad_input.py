@@ -239,6 +239,6 @@ def test_exit_codes_of_the_other_ends(make_bench: Callable[..., Workbench], caps
     assert bench.command("--wait", "none") == 0
     slow = {"mode": "looks", "steps": [{"status": "running", "epochs": 5}]}
     bench.account.configure(script=slow)
-    assert bench.command("--deadline-s", "15", "--poll-interval-s", "10") == 5
+    assert bench.command("--deadline-s", "15", "--poll-interval-s", "10", "--on-open-run", "new") == 5
     spoken(capsys.readouterr())
     assert bench.active() == 2
