@@ -55,11 +55,21 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             if opened.width * opened.height > MAX_PIXELS:
                 raise _unreadable(path, f"{opened.width}x{opened.height} pixels, the limit is {MAX_PIXELS} in all")
             upright = ImageOps.exif_transpose(opened)
-            return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+            if upright.mode.startswith("I;16") or (upright.mode == "I" and opened.format == "PNG"):
+                return _from_16_bits(np.asarray(upright))
+            # Pillow warns when it drops a palette's transparency and converts in one step.
+            plain = upright.convert("RGBA") if upright.mode in {"P", "PA"} else upright
+            return np.asarray(plain.convert("RGB"), dtype=np.uint8)
     except UnidentifiedImageError as error:
         raise _unreadable(path, "no picture of a known format") from error
     except (*_DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _unreadable(path, str(error) or type(error).__name__) from error
+
+
+def _from_16_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale (H, W) grey of 16 bits to (H, W, 3) of 8; converting it by cutting would make most of it white."""
+    scaled = ((grey.astype(np.uint32) + 128) // 257).clip(0, 255).astype(np.uint8)
+    return np.repeat(scaled[:, :, None], 3, axis=2)
 
 
 def _unreadable(path: Path, reason: str) -> PictureError:

@@ -60,10 +60,10 @@ def serve(*, home: Home = None, port: int = 0, exit_when_idle: float | None = No
 
 @app.command(name="import")
 def import_folder(folder: Path, *, name: str, home: Home = None) -> None:
-    """Make a dataset of a folder of labelled images: COCO, or one folder a class.
+    """Make a dataset of labelled images: COCO, YOLO, masks, an export's ZIP, or one folder a class.
 
     Args:
-        folder: The folder to read.
+        folder: The folder, or ZIP file of one, to read.
         name: Name of the dataset; one of the same name is replaced.
         home: Folder the sandbox keeps everything in.
     """

@@ -28,13 +28,13 @@ class SandboxAccount:
             method,
             f"{self.url}/_sandbox{path}",
             headers=headers,
-            timeout=60,
+            timeout=options.pop("timeout", 60),
             trust_env=False,
             verify=NO_TLS,
             **options,
         )
         if answer.is_error:
-            raise RuntimeError(f"control call {method} {path} answered {answer.status_code}: {answer.text}")
+            raise RuntimeError(f"control call {method} {path} answered {answer.status_code}: {_reason(answer)}")
         return answer.json() if answer.content else None
 
     def configure(self, **settings: Any) -> dict[str, Any]:
@@ -42,8 +42,9 @@ class SandboxAccount:
         return dict(self.control("PATCH", "/account", json=settings)["settings"])
 
     def add_dataset(self, name: str, **choices: Any) -> dict[str, Any]:
-        """Add a generated dataset (kind, count, seed, size, single) or one from a folder."""
-        return dict(self.control("POST", "/datasets", json={"name": name, **choices}))
+        """Add a generated dataset (kind, count, seed, size, single), or one from a folder or ZIP however large."""
+        timeout = None if "folder" in choices else 60
+        return dict(self.control("POST", "/datasets", json={"name": name, **choices}, timeout=timeout))
 
     def set_balance(self, amount: int) -> None:
         """Set the balance, in the unit of the account's billing model."""
@@ -89,6 +90,15 @@ class SandboxAccount:
             base_url=base, headers={"X-API-Key": self.api_key}, trust_env=False, verify=NO_TLS, **options
         ) as client:
             yield client
+
+
+def _reason(answer: httpx.Response) -> str:
+    """Return a refusal's sentence as it was written, or else the whole answer."""
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, TypeError, KeyError):
+        return answer.text
+    return detail if isinstance(detail, str) else answer.text
 
 
 def new_account(url: str, *, balance: int | None = None, api_key: str | None = None, **settings: Any) -> SandboxAccount:

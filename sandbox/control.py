@@ -21,9 +21,10 @@ from sandbox.accounts import (
 from sandbox.builtin import BuiltIn, generate
 from sandbox.catalog import add_dataset
 from sandbox.core import Sandbox, put_bytes
-from sandbox.datasets import DataError, LabelledImage, read_folder
+from sandbox.datasets import DataError, LabelledImage
 from sandbox.engines import UPLOADS, advance, settle_scripted
 from sandbox.faults import FaultRule, add_fault, clear_faults, list_faults
+from sandbox.layouts.reading import read_data
 from sandbox.runs import find_run
 from sandbox.settings import AccountSettings
 from sandbox.store import every, requests
@@ -86,7 +87,7 @@ class Money(_Body):
 
 
 class NewDataset(_Body):
-    """A dataset to generate like one of the built-in ones, or to read from a folder of this machine."""
+    """A dataset to generate like one of the built-in ones, or to read from a folder or ZIP of this machine."""
 
     name: str
     kind: BuiltIn = "road-signs"
@@ -104,13 +105,11 @@ class NewDataset(_Body):
         return self
 
     def images(self) -> list[LabelledImage]:
-        """Generate or read the images.
+        """Generate the images.
 
         Raises:
-            DataError: They cannot be read, or not be made on this machine.
+            DataError: They cannot be made on this machine.
         """
-        if self.folder is not None:
-            return read_folder(self.folder)
         kind: BuiltIn = "road-signs-classes" if self.single else self.kind
         return generate(kind, count=self.count, seed=self.seed, size=self.size)
 
@@ -168,11 +167,17 @@ def reset(sandbox: Home, account: AsItIs) -> None:
 @router.post("/datasets", status_code=201)
 def new_dataset(sandbox: Home, account: Mine, body: NewDataset) -> dict[str, Any]:
     """Add a dataset, or replace the images of one."""
+    about: dict[str, Any] = {}
     try:
-        row = add_dataset(sandbox, account, body.name, body.images(), cold=body.cold)
+        if body.folder is not None:
+            found = read_data(body.folder)
+            images, about = list(found.images), {"layout": found.layout, "notices": list(found.notices)}
+        else:
+            images = body.images()
+        row = add_dataset(sandbox, account, body.name, images, cold=body.cold)
     except DataError as error:
         raise HTTPException(422, str(error)) from error
-    return {key: row[key] for key in ("id", "name", "image_count", "completed_image_count")}
+    return {**{key: row[key] for key in ("id", "name", "image_count", "completed_image_count")}, **about}
 
 
 @router.post("/balance")

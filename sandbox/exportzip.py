@@ -5,25 +5,30 @@ tags and shapes of one image) and, with include_images, `images/<image name>`.
 """
 
 import json
+import math
 import os
 import struct
 import tempfile
 import uuid
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
 from sandbox.datasets import DataError, LabelledImage, Shape, Split, Status, class_names
 
+HEAD = "dataset.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold: no clock in the bytes
 _PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c", "#008080")
 _MAX_DOCUMENT_BYTES = 64 << 20
 _MAX_IMAGE_BYTES = 256 << 20
 # What the ZIP module lets through of a damaged file, an encrypted entry (RuntimeError) among them.
 _UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+
+_Open = Callable[[str], IO[bytes]]
+"""Opens an entry by its name."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def write_export(
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
-            _add(archive, "dataset.json", _json(head))
+            _add(archive, HEAD, _json(head))
             for image in ordered:
                 _add(archive, f"annotations/{image.name}.json", _json(_document(dataset, image)))
                 if include_images:
@@ -80,12 +85,22 @@ def read_export(path: Path) -> list[LabelledImage]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-            if "dataset.json" not in names:
-                raise DataError(f"export {path.name!r} has no dataset.json: create the export again")
-            documents = sorted(name for name in names if name.startswith("annotations/") and name.endswith(".json"))
-            return [_read_image(archive, name, names) for name in documents]
+            if HEAD not in names:
+                raise DataError(f"export {path.name!r} has no {HEAD}: create the export again")
+            return _read_images(archive.open, names)
     except _UNREADABLE as error:
         raise DataError(f"export {path.name!r} cannot be read ({error}): create the export again") from error
+
+
+def read_unpacked(folder: Path) -> list[LabelledImage]:
+    """Read an export that was unpacked into a folder, as `read_export` does.
+
+    Raises:
+        DataError: An entry of it is damaged.
+    """
+    places = (folder / "annotations", folder / "images")
+    names = {path.relative_to(folder).as_posix() for place in places for path in place.glob("*") if path.is_file()}
+    return _read_images(lambda name: (folder / name).open("rb"), names)
 
 
 def _check_names(images: Sequence[LabelledImage]) -> None:
@@ -151,17 +166,22 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes, method: int = zipf
     archive.writestr(entry, content)
 
 
-def _read_entry(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
-    with archive.open(name) as stream:
+def _read_images(opened: _Open, names: set[str]) -> list[LabelledImage]:
+    documents = sorted(name for name in names if name.startswith("annotations/") and name.endswith(".json"))
+    return [_read_image(opened, name, names) for name in documents]
+
+
+def _read_entry(opened: _Open, name: str, limit_bytes: int) -> bytes:
+    with opened(name) as stream:
         content = stream.read(limit_bytes + 1)
     if len(content) > limit_bytes:
         raise DataError(f"export entry {name!r} is larger than {limit_bytes} bytes: leave this image out")
     return content
 
 
-def _read_image(archive: zipfile.ZipFile, entry: str, names: set[str]) -> LabelledImage:
+def _read_image(opened: _Open, entry: str, names: set[str]) -> LabelledImage:
     try:
-        document = json.loads(_read_entry(archive, entry, _MAX_DOCUMENT_BYTES))
+        document = json.loads(_read_entry(opened, entry, _MAX_DOCUMENT_BYTES))
         image = document["image"]
         name, split, status = str(image["file_name"]), image.get("split"), image.get("status", "complete")
         if split not in (None, *get_args(Split)) or status not in get_args(Status):
@@ -169,18 +189,21 @@ def _read_image(archive: zipfile.ZipFile, entry: str, names: set[str]) -> Labell
         shapes = tuple(_read_shape(annotation) for annotation in document["annotations"])
         size = int(image["width"]), int(image["height"])
         tags = tuple(str(tag) for tag in document["tags"])
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"export entry {entry!r} is damaged ({error!r}): create the export again") from error
     stored = f"images/{name}"
-    content = _read_entry(archive, stored, _MAX_IMAGE_BYTES) if stored in names else b""
+    content = _read_entry(opened, stored, _MAX_IMAGE_BYTES) if stored in names else b""
     return LabelledImage(name, content, *size, shapes, tags, split, status)
 
 
 def _read_shape(annotation: dict[str, Any]) -> Shape:
     box = annotation["bounding_box"]
+    sides = float(box["x"]), float(box["y"]), float(box["w"]), float(box["h"])
     ring = None
     if annotation["type"] == "polygon":
         ring = tuple((float(point["x"]), float(point["y"])) for point in annotation["polygon"]["paths"][0])
-    return Shape(annotation["name"], (float(box["x"]), float(box["y"]), float(box["w"]), float(box["h"])), ring)
+    if not all(map(math.isfinite, (*sides, *(value for point in ring or () for value in point)))):
+        raise ValueError("a coordinate is no finite number")
+    return Shape(str(annotation["name"]), sides, ring)

@@ -3,16 +3,20 @@
 A ring is (P, 2) float64 of x, y in pixels. A shape without a polygon has its box as outline.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sandbox.datasets import LabelledImage, Shape
-from sandbox.training.pixels import Motion
 from sandbox.training.selection import has_outline
+
+if TYPE_CHECKING:  # drawing outlines needs no torch
+    from sandbox.training.pixels import Motion
 
 Ring = NDArray[np.float64]
 _SUPERSAMPLING = 4  # Pillow cuts corners to whole pixels

@@ -94,12 +94,11 @@ def _usable(images: Sequence[LabelledImage], recipe: Recipe) -> tuple[list[Label
     """Return the images to learn from, in the order of their names, whatever order the export has."""
     if not images:
         raise DataError("num_samples=0: the export holds no images; check its filters")
-    usable = sorted(images, key=lambda image: image.name)
-    warnings: list[dict[str, Any]] = []
+    usable, warnings = _present(sorted(images, key=lambda image: image.name))
     if recipe.labels == "tags":
-        usable = [image for image in usable if len(image.tags) == 1]
-        if len(usable) < len(images):
-            count = len(images) - len(usable)
+        tagged = [image for image in usable if len(image.tags) == 1]
+        if len(tagged) < len(usable):
+            count, usable = len(usable) - len(tagged), tagged
             message = f"{count} images were left out: classification needs exactly one tag on an image"
             warnings.append({"code": "images_left_out", "message": message, "count": count})
     if not _all_labels(usable, recipe):
@@ -109,6 +108,16 @@ def _usable(images: Sequence[LabelledImage], recipe: Recipe) -> tuple[list[Label
     if len(usable) < MIN_IMAGES:
         raise DataError(f"only {len(usable)} usable images: at least {MIN_IMAGES} are needed to train and evaluate")
     return usable, warnings
+
+
+def _present(images: list[LabelledImage]) -> tuple[list[LabelledImage], list[dict[str, Any]]]:
+    """Leave out images whose files were deleted; where no image has a file, the export was made without them."""
+    present = [image for image in images if image.content]
+    if not present or len(present) == len(images):
+        return images, []
+    count = len(images) - len(present)
+    message = f"{count} images were left out: their files are not in the export, deleted since it was made"
+    return present, [{"code": "images_left_out", "message": message, "count": count}]
 
 
 def _wanted(recipe: Recipe) -> str:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sandbox.builtin import AT_FIRST_START, BUILT_IN, generate
-from sandbox.datasets import DataError, LabelledImage, class_names, image_size, ring_area
+from sandbox.datasets import DataError, LabelledImage, class_names, image_size
 from sandbox.digits import CLASSES, SCENE_CLASSES, digit_scenes, digits
+from sandbox.layouts.geometry import ring_area
 
 
 def pixels(image: LabelledImage) -> NDArray[np.uint8]:

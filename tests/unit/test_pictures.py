@@ -131,3 +131,20 @@ def test_overlays_stay_of_a_sensible_size(tmp_path: Path, size: tuple[int, int])
     picture = draw(tmp_path, size, ())
     assert 1 <= picture.shape[1] <= 1280
     assert picture.shape[0] <= 4300
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_16_bit_grey_is_scaled(suffix: str, tmp_path: Path) -> None:
+    """Half of the range is half grey, not white: what a trainer that scales has seen."""
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16)).save(path)
+    assert read_picture(path)[0].tolist() == [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
+
+
+def test_a_palette_with_transparency_shows_its_colours(tmp_path: Path) -> None:
+    """Transparency is dropped without a warning, and the colour below it shows."""
+    path = tmp_path / "palette.png"
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([200, 10, 20])
+    palette.save(path, transparency=bytes([0]))
+    assert read_picture(path)[0, 0].tolist() == [200, 10, 20]

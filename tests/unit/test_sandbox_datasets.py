@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sandbox.datasets import DataError, class_names, decode, image_size, read_folder
+from sandbox.datasets import DataError, class_names, decode, image_size
+from sandbox.layouts.reading import read_data
 from sandbox.roadsigns import CLASSES, road_signs
 
 
@@ -41,7 +42,7 @@ def test_coco_boxes_and_the_largest_polygon_ring_are_read(tmp_path: Path) -> Non
     """A COCO file gives boxes as they are and one ring: the largest."""
     rings = [[0, 0, 1, 0, 1, 1], [2, 3, 6, 3, 6, 8, 2, 8]]
     write_coco(tmp_path, coco(segmentation=rings))
-    (image,) = read_folder(tmp_path)
+    (image,) = read_data(tmp_path).images
     (shape,) = image.shapes
     assert (image.name, image.width, image.height, image.split) == ("a.png", 20, 10, None)
     assert (shape.name, shape.box) == ("car", (2.0, 3.0, 4.0, 5.0))
@@ -51,7 +52,7 @@ def test_coco_boxes_and_the_largest_polygon_ring_are_read(tmp_path: Path) -> Non
 def test_a_polygon_without_a_box_gives_its_bounds(tmp_path: Path) -> None:
     """The bbox may be left out where there is a polygon."""
     write_coco(tmp_path, coco(bbox=None, segmentation=[[2, 3, 6, 3, 6, 8]]))
-    assert read_folder(tmp_path)[0].shapes[0].box == (2.0, 3.0, 4.0, 5.0)
+    assert read_data(tmp_path).images[0].shapes[0].box == (2.0, 3.0, 4.0, 5.0)
 
 
 def test_boxes_are_cut_at_the_image_border_and_crowds_are_no_objects(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_boxes_are_cut_at_the_image_border_and_crowds_are_no_objects(tmp_path: P
     document = coco(bbox=[-2, 8, 10, 10])
     document["annotations"].append({"id": 8, "image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1})
     write_coco(tmp_path, document)
-    (shape,) = read_folder(tmp_path)[0].shapes
+    (shape,) = read_data(tmp_path).images[0].shapes
     assert shape.box == (0.0, 8.0, 8.0, 2.0)
 
 
@@ -69,7 +70,7 @@ def test_annotations_folder_and_file_name_give_the_split(tmp_path: Path) -> None
         (tmp_path / name).mkdir()
     (tmp_path / "images" / "a.png").write_bytes(picture())
     (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(coco()))
-    (image,) = read_folder(tmp_path)
+    (image,) = read_data(tmp_path).images
     assert image.split == "val"
 
 
@@ -78,7 +79,10 @@ def test_images_of_the_same_name_in_two_splits_are_kept_apart(tmp_path: Path) ->
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
         write_coco(tmp_path / split, coco(), "_annotations.coco.json")
-    assert [(image.name, image.split) for image in read_folder(tmp_path)] == [("a-1.png", "test"), ("a-2.png", "train")]
+    assert [(image.name, image.split) for image in read_data(tmp_path).images] == [
+        ("a-1.png", "test"),
+        ("a-2.png", "train"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_bad_coco_is_refused_by_place_and_reason(tmp_path: Path, document: objec
     (tmp_path / "b.png").write_bytes(picture())  # reachable only by leaving the folder
     write_coco(tmp_path / "data", document)
     with pytest.raises(DataError) as caught:
-        read_folder(tmp_path / "data")
+        read_data(tmp_path / "data")
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
@@ -116,7 +120,7 @@ def test_one_folder_a_class_gives_tags(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(picture())
     (tmp_path / "cat" / "notes.txt").write_text("no image")
-    images = read_folder(tmp_path)
+    images = read_data(tmp_path).images
     assert [(image.name, image.tags) for image in images] == [("1-1.png", ("cat",)), ("1-2.png", ("dog",))]
     assert class_names(images) == ("cat", "dog")
 
@@ -125,16 +129,16 @@ def test_class_folders_below_split_folders_keep_the_split(tmp_path: Path) -> Non
     """`valid/cat/1.png` is a validation image of class cat."""
     (tmp_path / "valid" / "cat").mkdir(parents=True)
     (tmp_path / "valid" / "cat" / "1.png").write_bytes(picture())
-    (image,) = read_folder(tmp_path)
+    (image,) = read_data(tmp_path).images
     assert (image.tags, image.split) == (("cat",), "val")
 
 
 def test_an_empty_or_missing_folder_says_what_to_put_there(tmp_path: Path) -> None:
     """Neither layout: the message names both."""
     with pytest.raises(DataError, match=r"COCO annotations .* one folder a class"):
-        read_folder(tmp_path)
+        read_data(tmp_path)
     with pytest.raises(DataError, match=re.escape(str(tmp_path / "gone"))):
-        read_folder(tmp_path / "gone")
+        read_data(tmp_path / "gone")
 
 
 def test_a_truncated_image_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Class folders: `<class>/<image>`, or `train|val|test/<class>/<image>`; the folder's name becomes the tag."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sandbox.datasets import DataError, LabelledImage, Split
+from sandbox.layouts.places import IMAGES, Notices, Recognised, listed, load, pictures_in, shown, split_of
+
+LAYOUT = "class folders"
+_NO_CLASS = frozenset({IMAGES, "labels", "masks", "annotations"})
+
+
+@dataclass(frozen=True)
+class _Class:
+    folder: Path
+    split: Split | None
+
+
+def recognise(root: Path) -> Recognised | None:
+    """Return the layout if any folder holds pictures."""
+    classes = [found for found in _classes(root) if pictures_in(found.folder)]
+    if not classes:
+        return None
+    return Recognised(LAYOUT, f"{shown(root, classes[0].folder)}/", partial(_read, root, classes))
+
+
+def _classes(root: Path, split: Split | None = None) -> Iterator[_Class]:
+    for folder in filter(Path.is_dir, listed(root)):
+        inner = split_of(folder.name) if split is None else None
+        if inner is not None and any(map(Path.is_dir, listed(folder))):
+            yield from _classes(folder, inner)
+        else:
+            yield _Class(folder, split)
+
+
+def _read(root: Path, classes: list[_Class], _notices: Notices) -> Iterator[LabelledImage]:
+    names = sorted({found.folder.name for found in classes})
+    if all(name.lower() in _NO_CLASS or split_of(name) for name in names):
+        folders = " and ".join(f"{name}/" for name in names)
+        raise DataError(
+            f"{folders} hold pictures, but nothing says what they show: add labels (YOLO labels/, masks/, COCO .json) "
+            "or sort the pictures into one folder a class"
+        )
+    for found in classes:
+        for path in pictures_in(found.folder):
+            content, width, height = load(root, path)
+            yield LabelledImage(path.name, content, width, height, tags=(found.folder.name,), split=found.split)
