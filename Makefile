@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OLD_CLIENT := .venv-pictograph-1.0
 ARGS ?=
 
-.PHONY: run test check e2e serve install install-test format screenshots clean
+.PHONY: run test check e2e serve crash install install-test format screenshots clean
 
 run: $(VENV)/.installed-sandbox  ## train a model in the local sandbox and show the result
 	$(BIN)/python -m flows.train_pipeline $(ARGS)
@@ -24,6 +24,9 @@ e2e: $(VENV)/.installed-test  ## the flow as a user meets it
 
 serve: $(VENV)/.installed-sandbox  ## offer the deployments from this machine
 	$(BIN)/python -m deployments.serve
+
+crash: $(VENV)/.installed-sandbox  ## kill a rehearsal in mid-training and watch it come back
+	$(BIN)/python -m docs.crash
 
 screenshots: $(VENV)/.installed-test  ## the README's pictures
 	$(BIN)/python -m docs.screenshots
