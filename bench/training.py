@@ -13,8 +13,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -43,10 +43,26 @@ FLOORS = {
     "classification": ("top1", 0.93),
 }
 """Each pipeline's metric and what it must reach with every seed."""
-SPLITS: tuple[tuple[Split, int], ...] = (("train", 160), ("val", 20), ("test", 60))
 START, END = "<!-- training figures: begin -->", "<!-- training figures: end -->"
 _MATCH_IOU = 0.5
 _LATENCY_ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training gets: pictures by split, how they are drawn, and the config of its request."""
+
+    splits: tuple[tuple[Split, int], ...] = (("train", 160), ("val", 20), ("test", 60))
+    side: int = 128
+    """Height and width of the drawn pictures."""
+    single: bool = False
+    """One large sign on each picture, which is learnt sooner; a classifier's always are so."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What the request asks for beside the defaults."""
+
+
+FULL = Budget()
+"""What the published figures are measured with."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +124,17 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def measure(kind: str, seed: int, folder: Path) -> Figures:
-    """Train one pipeline in a child process and look at what it gave."""
+def measure(kind: str, seed: int, folder: Path, budget: Budget = FULL) -> Figures:
+    """Train one pipeline in a child process and look at what it gave; the job's files stay in the folder.
+
+    Raises:
+        RuntimeError: The training gave no model; the message says why.
+    """
     recipe = RECIPES[kind]
-    images = _pictures(recipe, seed)
+    images = pictures(kind, seed, budget)
     write_export(folder / "export.zip", dataset="signs", export="all", images=images, include_images=True)
-    job = {"pipeline_type": kind, "seed": seed, "threads": 1, "export": str(folder / "export.zip"), "config": {}}
-    (folder / "job.json").write_text(json.dumps(job))
+    job = {"pipeline_type": kind, "seed": seed, "threads": 1, "export": str(folder / "export.zip")}
+    (folder / "job.json").write_text(json.dumps({**job, "config": dict(budget.config)}))
     started = time.perf_counter()
     child = jobs.start(folder)
     _, status, used = os.wait4(child.pid, 0)  # the one call that tells a child's own memory
@@ -139,9 +159,11 @@ def measure(kind: str, seed: int, folder: Path) -> Figures:
     )
 
 
-def _pictures(recipe: Recipe, seed: int) -> list[LabelledImage]:
-    splits = [split for split, count in SPLITS for _ in range(count)]
-    drawn = road_signs(len(splits), seed=seed, single=recipe.labels == "tags")
+def pictures(kind: str, seed: int, budget: Budget) -> list[LabelledImage]:
+    """Return the labelled pictures a pipeline is trained and measured with."""
+    splits = [split for split, count in budget.splits for _ in range(count)]
+    single = budget.single or RECIPES[kind].labels == "tags"
+    drawn = road_signs(len(splits), seed=seed, size=budget.side, single=single)
     return [replace(image, split=split) for image, split in zip(drawn, splits, strict=True)]
 
 

@@ -149,7 +149,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("training", "warning classes_not_trained, with no_training_data and not_in_train_split", ("sdk",)),
     Behaviour(
         "training",
-        "warnings images_left_out, image_size_rounded, shapes_without_polygon and unknown_config_key",
+        "warnings images_left_out, image_size_rounded, metric_not_measured, shapes_without_polygon, unknown_config_key",
         ("guess",),
     ),
     Behaviour("training", "quote: deleted_images is always 0", ("guess",)),
@@ -159,7 +159,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("training", "an export with no images, or without their files, fails in the worker", ("sdk", "guess")),
     Behaviour(
         "training",
-        "v1 knows detectron2, v2 rfdetr_keypoint, both neither; runs of others are not shown",
+        "v1 knows detectron2, v2 rfdetr_keypoint, both neither, or as set; runs of others are not shown",
         ("wire", "guess"),
     ),
     Behaviour(

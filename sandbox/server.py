@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import uvicorn
 
-from sandbox.accounts import create_account
+from sandbox.accounts import change_settings, create_account, find_by_key
 from sandbox.app import create_app
 from sandbox.builtin import AT_FIRST_START, DEFAULT_KEY_FILE, generate
 from sandbox.catalog import add_dataset
@@ -21,7 +21,7 @@ from sandbox.client import SandboxAccount, new_account
 from sandbox.clock import Clock
 from sandbox.core import Sandbox, open_sandbox, put_bytes
 from sandbox.launch import ADDRESS_FILE, HomeLock, SandboxStartError, home_lock
-from sandbox.settings import AccountSettings
+from sandbox.settings import REQUESTABLE, AccountSettings
 from sandbox.upkeep import sweep
 from sandbox.wire import Protocol
 from sandbox.worker import Worker
@@ -187,12 +187,22 @@ def seed_default_account(sandbox: Sandbox) -> str:
     """Return the key of the default account, making it and its first datasets at the first start."""
     path = sandbox.home / DEFAULT_KEY_FILE
     if path.is_file():
-        return path.read_text(encoding="utf-8")
-    account = create_account(sandbox, AccountSettings())
+        api_key = path.read_text(encoding="utf-8")
+        _offer_every_trainer(sandbox, api_key)
+        return api_key
+    account = create_account(sandbox, AccountSettings(pipelines=REQUESTABLE))
     for name in AT_FIRST_START:
         add_dataset(sandbox, account, name, generate(name))
     put_bytes(path, account.api_key.encode(), private=True)
     return account.api_key
+
+
+def _offer_every_trainer(sandbox: Sandbox, api_key: str) -> None:
+    """Widen the default account of a home that an earlier release made; what somebody has chosen stays."""
+    with sandbox.store.write() as tx:
+        account = find_by_key(tx, api_key)
+        if account is not None and account.settings.dialect == "both" and account.settings.pipelines is None:
+            change_settings(tx, account, {"pipelines": REQUESTABLE})
 
 
 def free_socket(port: int) -> socket.socket:

@@ -28,6 +28,8 @@ PIPELINES: dict[Dialect, tuple[Pipeline, ...]] = {
     "v2": (*_SHARED_PIPELINES, "rfdetr_keypoint"),
     "both": _SHARED_PIPELINES,
 }
+REQUESTABLE: tuple[Pipeline, ...] = (*_SHARED_PIPELINES, "detectron2")
+"""Everything that can be trained here: what the default account offers, though no published client reads all of it."""
 _V1_FORMATS = ("pictograph", "coco", "yolo", "pascal_voc", "cvat", "labelme", "csv")
 EXPORT_FORMATS: dict[Dialect, tuple[str, ...]] = {
     "v1": _V1_FORMATS,

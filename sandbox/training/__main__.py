@@ -78,8 +78,11 @@ def main(argv: list[str]) -> int:
         return 2
     job_dir = Path(argv[0])
     os.nice(10)
-    with (job_dir / LOCK).open("w") as lock:
+    with (job_dir / LOCK).open("a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second child of the same job waits for the first, then finds its result
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         if not (job_dir / RESULT).exists():
             write_json(job_dir / RESULT, _outcome(job_dir))
     return 0

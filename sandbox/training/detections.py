@@ -69,13 +69,16 @@ def summary(
     found: Sequence[Found],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the metrics of `score_boxes` from COCO's precision and each image's IoU (found, labelled)."""
+    """Return the metrics of `score_boxes` from COCO's precision and each image's IoU (found, labelled).
+
+    Where no image carries a label there is nothing to be right or wrong about: every figure is None.
+    """
     matched, predicted, actual = _matches(overlaps, images, found, classes)
     return {
         "mAP50": _mean(precision[0]),
         "mAP": _mean(precision),
-        "precision": matched / predicted if predicted else 0.0,
-        "recall": matched / actual if actual else 0.0,
+        "precision": matched / max(1, predicted) if actual else None,
+        "recall": matched / actual if actual else None,
         "per_class": {name: _mean(precision[0, :, index]) for index, name in enumerate(classes)},
         "evaluated_images": len(images),
     }

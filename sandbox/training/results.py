@@ -11,7 +11,7 @@ from sandbox.training.recipes import ConfigError
 
 PROGRESS, RESULT = "progress.jsonl", "result.json"
 LOCK = "lock"
-"""Held by the child that works in the folder, as long as it lives."""
+"""Held by the child that works in the folder, as long as it lives; its process id is in it."""
 
 
 class TrainingError(RuntimeError):

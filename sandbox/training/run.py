@@ -49,10 +49,22 @@ def run_job(job_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
         "held_out": [image.name for image in selection.test],
         "model_type": settings.recipe.model_type,
         "architecture": settings.recipe.architecture,
-        "warnings": [*notices, *selection.warnings],
+        "warnings": [*notices, *selection.warnings, *_unmeasured(task, metrics)],
         "train_seconds": round(sum(entry["seconds"] for entry in trainer.history), 3),
         "history": trainer.history,
     }
+
+
+def _unmeasured(task: Task, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the warning that the model's quality is not known, or nothing."""
+    if metrics[task.key_metric] is not None:
+        return []
+    count = metrics["evaluated_images"]
+    message = (
+        f"{task.key_metric} is not known: none of the {count} images held out for testing shows a trained class; "
+        "label more images"
+    )
+    return [{"code": "metric_not_measured", "message": message}]
 
 
 def _train(task: Task, selection: Selection, job: Mapping[str, Any], job_dir: Path) -> Trainer:

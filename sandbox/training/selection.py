@@ -41,7 +41,7 @@ def select(images: Sequence[LabelledImage], settings: Settings, seed: int) -> Se
     split = _split(usable, _labels_of(recipe), seed)
     trained = Counter(label for image in split["train"] for label in _labels(image, recipe))
     classes = tuple(sorted(trained))
-    _check_classes(classes, recipe)
+    _check_classes(classes, _all_labels(usable, recipe), recipe)
     warnings += _untrained(class_names(renamed), _all_labels(usable, recipe), classes)
     parts = {key: tuple(_only(image, classes, recipe) for image in part) for key, part in split.items()}
     if recipe.labels == "tags":  # an image of an untrained class has no right answer left
@@ -124,10 +124,11 @@ def _wanted(recipe: Recipe) -> str:
     return "exactly one tag" if recipe.labels == "tags" else "an annotated object"
 
 
-def _check_classes(classes: tuple[str, ...], recipe: Recipe) -> None:
+def _check_classes(classes: tuple[str, ...], labelled: frozenset[str], recipe: Recipe) -> None:
     if recipe.labels == "tags" and len(classes) < 2:
+        missing = "tag more images of each class" if len(labelled) > 1 else "tag a second class"
         raise DataError(
-            f"classification needs at least 2 classes in the training images, found {list(classes)}: tag more classes"
+            f"classification needs at least 2 classes in the training images, found {list(classes)}: {missing}"
         )
     if not classes:
         raise DataError("num_samples=0: no training image has an annotated object; label more images")

@@ -1,4 +1,4 @@
-"""Models trained here at the default budget, read back by the vendor's own offline loader."""
+"""Models trained here: read back by the vendor's own offline loader, and computing what torch computes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
+import torch
 from pictograph import load_model
 
 from sandbox.datasets import LabelledImage
 from sandbox.exportzip import write_export
 from sandbox.roadsigns import CLASSES, road_signs
 from sandbox.training import jobs
+from sandbox.training.export import export_onnx
+from sandbox.training.loop import Trainer
+from sandbox.training.recipes import RECIPES, resolve
+from sandbox.training.task import task_of
 
+torch.set_num_threads(1)  # as the child does: two threads on busy cores wait for each other
 TIME_LIMIT_S = 110  # twice over what both take side by side on two cores
 
 
@@ -135,3 +142,29 @@ def test_the_vendors_client_decodes_the_classifier(trained: Callable[[str], Trai
     right = [model.predict(path).top.name == image.tags[0] for image, path in job.pictures()]
     assert len(right) == 20
     assert sum(right) >= 18
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_the_file_computes_what_the_network_does(tmp_path: Path, kind: str) -> None:
+    """On every held-out picture, not only on the one an export is checked with, no output differs by more than 1e-4."""
+    images = road_signs(14, seed=6, size=64, single=True)
+    settings, _ = resolve(RECIPES[kind], {"epochs": 4, "batch_size": 4, "image_height": 64, "image_width": 96})
+    task = task_of(CLASSES, settings)
+    trainer = Trainer(task, task.samples(images[:8]), 8, seed=1, checkpoint=None)
+    assert len(list(trainer.epochs())) == 4
+    held_out = [task.example(task.samples([image])).contiguous() for image in images[8:]]
+    export_onnx(task, trainer.network, held_out[0], tmp_path / "model.onnx", {})
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    shipped = task.shipped(trainer.network)
+    for picture in held_out:
+        with torch.no_grad():
+            answer = shipped(picture)
+        expected = list(answer) if isinstance(answer, tuple | list) else [answer]
+        actual = [torch.from_numpy(array) for array in session.run(None, {name: picture.numpy()})]
+        for ours, theirs in zip(expected, task.in_same_order(expected, actual), strict=True):
+            assert ours.shape == theirs.shape
+            assert float((ours - theirs).abs().max()) <= 1e-4
+    answers = [session.run(None, {name: picture.numpy()})[-1] for picture in held_out]
+    # The pictures are told apart: that the outputs are equal says something.
+    assert min(abs(answer - answers[0]).max() for answer in answers[1:]) > 1e-3

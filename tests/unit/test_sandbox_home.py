@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from sandbox import server
-from sandbox.accounts import Account, AccountConflictError, create_account, reset_account
+from sandbox.accounts import Account, AccountConflictError, create_account, find_by_key, reset_account
 from sandbox.catalog import add_dataset
 from sandbox.core import DATABASE, Sandbox, open_sandbox, put_bytes
 from sandbox.datasets import Shape
 from sandbox.launch import SandboxStartError, home_lock
 from sandbox.roadsigns import road_signs
 from sandbox.server import SandboxServer
-from sandbox.settings import AccountSettings
+from sandbox.settings import PIPELINES, REQUESTABLE, AccountSettings
 from sandbox.store import OtherSchemaError, models, requests, versions
 from sandbox.upkeep import sweep, trim_log
 
@@ -83,6 +83,28 @@ def test_a_home_of_this_version_is_opened_again(sandbox: Sandbox, account: Accou
         assert tx.execute(select(func.count()).select_from(models)).scalar_one() == 0
     again.store.close()
     assert again.signing_key == sandbox.signing_key
+
+
+@pytest.mark.parametrize(
+    ("settings", "offered"),
+    [
+        (AccountSettings(), REQUESTABLE),
+        (AccountSettings(pipelines=("yolox",)), ("yolox",)),
+        (AccountSettings(dialect="v2"), PIPELINES["v2"]),
+    ],
+)
+def test_the_default_account_of_an_older_home_offers_every_trainer(
+    sandbox: Sandbox, settings: AccountSettings, offered: tuple[str, ...]
+) -> None:
+    """A home from before gets the new list at its next start; what somebody has chosen stays."""
+    made = create_account(sandbox, settings)
+    put_bytes(sandbox.home / "default-key", made.api_key.encode())
+    assert server.seed_default_account(sandbox) == made.api_key
+    with sandbox.store.read() as tx:
+        found = find_by_key(tx, made.api_key)
+    assert found is not None
+    assert found.settings.accepted_pipelines == offered
+    assert found.settings.model_dump(exclude={"pipelines"}) == settings.model_dump(exclude={"pipelines"})
 
 
 @pytest.mark.parametrize("part", ["open_sandbox", "free_socket", "build"])
