@@ -19,13 +19,14 @@ from sandbox.jobfolder import JobFolder
 from sandbox.launch import ADDRESS_FILE, LOG_FILE, SandboxStartError, ensure_running, find_running, home_lock
 from sandbox.server import SandboxServer, free_socket
 from sandbox.training import jobs
+from tests.servers import free_port
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 EXPORT = {"dataset_name": "ds", "name": "e", "include_images": True}
 BUILT_IN = {"road-signs": 200, "road-signs-classes": 200}
 """The default account's data sets with their sizes."""
-Start = Callable[[], tuple[subprocess.Popen[bytes], str]]
+Start = Callable[..., tuple[subprocess.Popen[bytes], str]]
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "default-key").write_text("pk_live_sandbox_none")  # keeps the built-in datasets from being made
     children: list[subprocess.Popen[bytes]] = []
 
-    def run() -> tuple[subprocess.Popen[bytes], str]:
+    def run(*options: str) -> tuple[subprocess.Popen[bytes], str]:
         log = (tmp_path / LOG_FILE).open("ab")
-        command = [sys.executable, "-m", "sandbox", "serve", "--home", str(tmp_path)]
+        command = [sys.executable, "-m", "sandbox", "serve", "--home", str(tmp_path), *options]
         child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         log.close()
         children.append(child)
@@ -70,10 +71,9 @@ def look(account: SandboxAccount, name: str = "r") -> dict[str, Any]:
 
 def test_a_killed_server_forgets_nothing(start: Start) -> None:
     """After SIGKILL and a restart the address, the account, its scripted run and its money are what they were."""
-    child, url = start()
-    first_url = url
+    child, first_url = start("--port", str(free_port()))  # of the usual ones another sandbox might take it meanwhile
     steps = [{"status": "queued", "for_s": 1.0}, {"status": "completed"}]
-    account = new_account(url, engine="scripted", script={"steps": steps, "gpu_minutes": 4})
+    account = new_account(first_url, engine="scripted", script={"steps": steps, "gpu_minutes": 4})
     account.add_dataset("ds", count=3, size=64)
     run = train(account)
     child.send_signal(signal.SIGKILL)
