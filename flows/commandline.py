@@ -60,7 +60,7 @@ Without any argument this runs a rehearsal in the local sandbox, with --demo dig
 talks to the hosted provider, whose key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
 
 Exit codes: 0 accepted (or submitted with --wait none) - 1 failed - 2 usage or configuration - 3 export or model
-rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled at the provider - 130 interrupted.
+rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled, no run goes on - 130 interrupted.
 """
 
 app = App(name="python -m flows.train_pipeline", help=HELP, result_action="return_value")

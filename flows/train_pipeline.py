@@ -27,7 +27,7 @@ from tasks.creation import create_training, find_training
 from tasks.deferral import defer_until_ended
 from tasks.display import say
 from tasks.exports import validate_export
-from tasks.interruption import cancel_with_flow_run, leave
+from tasks.interruption import cancel_with_flow_run, check_wanted, insist_on, leave, own_run_is_cancelled
 from tasks.journal import close_failed, close_operation, known_cost, lease, note_completed
 from tasks.planning import current_operation, plan_training
 from tasks.polling import await_completion
@@ -90,6 +90,7 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
     # Prefect raises what a run that ended badly ended with, and chokes on values that cannot be raised.
     data = report if factory is Completed else RunEndedError(report)
     state: State[RunReport] = factory(name=name, message=report.message, data=data)
+    insist_on(state)
     return state
 
 
@@ -107,8 +108,10 @@ def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
         return
     finished = require_success(watched)
     note_completed(plan)
+    check_wanted(plan)
     artifact = dossier.artifact = download_model(plan, finished.run)
     dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
+    check_wanted(plan)
     dossier.artifact = promote(artifact)
     dossier.accept()
 
@@ -144,7 +147,7 @@ def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> Train
 
 
 def _watch(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> WatchedRun | None:
-    if plan.request.wait == "none" and not run.status.is_terminal:
+    if plan.request.wait == "none" and not run.status.is_terminal and not own_run_is_cancelled():
         dossier.submit("wait=none")
         return None
     if plan.request.wait == "defer":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from pipeline.errors import ErrorContext, WatchStoppedError
+from pipeline.errors import ConfigurationError, ErrorContext, WatchStoppedError
 from pipeline.models import CostEstimate, Money, RunStatus, TrainingRun, TrainRequest
 from pipeline.polling import Look
 from pipeline.pricing import cap_of
@@ -21,8 +21,18 @@ class BurnGuard:
 
     def __init__(self, request: TrainRequest, estimate: CostEstimate | None) -> None:
         self._estimate = estimate
-        self._cap = cap_of(request, estimate.total.unit) if estimate is not None else None
+        self._cap: Money | None = None
         self._over = 0
+        self.idle: str | None = None
+        """Why a cap that was set is not watched over; none when it is, or none was set."""
+        has_cap = request.budget_credits is not None or request.budget_usd is not None
+        if estimate is None:
+            self.idle = "what the run costs a minute is not known" if has_cap else None
+            return
+        try:
+            self._cap = cap_of(request, estimate.total.unit)
+        except ConfigurationError as error:  # of a run taken over: it is paid for, and goes on being watched
+            self.idle = str(error)
 
     def check(self, look: Look[TrainingRun], run: TrainingRun, now: datetime) -> None:
         """Raise when the run must be ended for its cost's sake; ``run`` is the latest that is known of it.

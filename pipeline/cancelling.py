@@ -5,20 +5,25 @@ Asking and being sure are two steps: a cancel that was accepted is believed when
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from pipeline.adoption import find_earlier
-from pipeline.bookkeeping import settle_attempt
+from pipeline.bookkeeping import ENDED, settle_attempt
 from pipeline.errors import ProviderError
 from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
 from pipeline.models import Operation, RunStatus, TrainingRun, TrainPlan, WatchedRun
 from pipeline.planning import resolve_plan
 from pipeline.polling import Clock
 from pipeline.provider import Provider
 
+logger = logging.getLogger(__name__)
+
 CANCEL_S = 60.0
 """Seconds given to a cancel: to be accepted, and then to show in the run's status."""
+APPEAR_S = 8.0
+"""Seconds given to the run of a create that may still be on its way: to show in the provider's list."""
 _ROUNDING_S = 0.001
 _LEAST_WAIT_S = 0.1
 
@@ -66,14 +71,19 @@ def _accepted(word: str, failure: ProviderError | None, within_s: float) -> str:
     return f"was told to stop: the cancel was accepted, the run still reads {word!r} {within_s:.0f} s later{unseen}"
 
 
+def is_overdue(plan: TrainPlan, watched: WatchedRun) -> bool:
+    """Tell whether a watch ended at its deadline and the request wants the run cancelled then."""
+    due = watched.watched_s >= plan.poll.deadline_s - _ROUNDING_S
+    return due and plan.request.on_deadline == "cancel" and not watched.run.status.is_terminal
+
+
 def cancel_overdue(provider: Provider, plan: TrainPlan, watched: WatchedRun, clock: Clock) -> WatchedRun:
     """Return the run as it is after the deadline: cancelled where the request says so.
 
     A watch that ended before its deadline leaves the run alone. When the run is not seen to end, ``gave_up`` says what
     is known of it.
     """
-    due = watched.watched_s >= plan.poll.deadline_s - _ROUNDING_S
-    if watched.run.status.is_terminal or plan.request.on_deadline != "cancel" or not due:
+    if watched.stopped is not None or not is_overdue(plan, watched):
         return watched
     ending = end_run(provider, watched.run, clock, floor_s=plan.poll.floor_s)
     gave_up = watched.gave_up if ending.trouble is None else f"the deadline passed and {ending.trouble}"
@@ -96,13 +106,15 @@ def cancel_operation(
 
     Raises:
         ProviderError: It could not be learned whether the attempt has a run; it stays open and asked for.
+        ConfigurationError: The run under the attempt's name trains something else than the attempt.
         JournalError: The wish could not be written down.
     """
     journal.cancel_asked(record.key)
+    until = clock.monotonic() + within_s
     plan = resolve_plan(
         record.request, provider.profile, Operation(id=record.operation_id, attempt=record.attempt, again=True)
     )
-    found = find_earlier(provider, plan, record.handle)
+    found = _find(provider, plan, record, clock, within_s)
     if found is None:
         return None
     journal.created(record.key, found.handle)
@@ -110,13 +122,38 @@ def cancel_operation(
     ending = (
         Ending(found, None)
         if found.status.is_terminal
-        else end_run(provider, found, clock, floor_s=plan.poll.floor_s, within_s=within_s)
+        else end_run(provider, found, clock, floor_s=plan.poll.floor_s, within_s=max(until - clock.monotonic(), 0.0))
     )
-    if ending.run.status is RunStatus.CANCELLED:
-        journal.cancel_confirmed(record.key)
-        journal.ended(record.key, OperationOutcome.CANCELLED, "cancelled at the provider")
-        settle_attempt(journal, record.key, ending.run, provider.settle(ending.run))
-    elif ending.run.status is RunStatus.FAILED:
-        journal.ended(record.key, OperationOutcome.FAILED, ending.run.error_message or "failed at the provider")
-        settle_attempt(journal, record.key, ending.run, provider.settle(ending.run))
+    _write_down(journal, provider, record.key, ending.run)
     return ending
+
+
+def _find(
+    provider: Provider, plan: TrainPlan, record: OperationRecord, clock: Clock, within_s: float
+) -> TrainingRun | None:
+    """Return the attempt's run; of one whose create may just have been sent, the list is read more than once."""
+    may_appear = record.handle is None and record.state in {OperationState.INTENT, OperationState.UNKNOWN}
+    until, wait_s = clock.monotonic() + min(APPEAR_S, within_s), 1.0
+    while True:
+        found = find_earlier(provider, plan, record.handle)
+        left_s = until - clock.monotonic()
+        if found is not None or not may_appear or left_s <= 0:
+            return found
+        clock.sleep(min(wait_s, left_s))
+        wait_s *= 2
+
+
+def _write_down(journal: Journal, provider: Provider, key: str, run: TrainingRun) -> None:
+    if run.status is RunStatus.COMPLETED:
+        journal.terminal(key)  # it was faster than the cancel: paid for, and to be collected
+    elif run.status is RunStatus.CANCELLED:
+        journal.cancel_confirmed(key)
+        journal.ended(key, OperationOutcome.CANCELLED, "cancelled at the provider")
+    elif run.status is RunStatus.FAILED:
+        journal.ended(key, OperationOutcome.FAILED, run.error_message or "failed at the provider")
+    if run.status in ENDED:
+        try:
+            settle_attempt(journal, key, run, provider.settle(run))
+        except ProviderError as error:
+            # The run has ended whatever the ledger says: a bill nobody can read now is no cancel that failed.
+            logger.warning("the bill of %r could not be read, its reservation stays held: %s", run.handle.name, error)

@@ -141,11 +141,6 @@ class Dossier:
     def _way_back(self) -> str:
         return f"come back to it with --operation {self.operation.id}"
 
-    @property
-    def may_be_billed(self) -> bool:
-        """True while a run that nobody has collected may be going on."""
-        return self._is_uncollected if self.run is not None else self.creating
-
     def farewell(self) -> str | None:
         """Return what to tell a person who stops us now; none when nothing paid for is left behind."""
         if self.run is not None:

@@ -4,7 +4,7 @@
 
     PipelineError
     ├── ConfigurationError            fix the named field; nothing was spent
-    ├── BudgetExceededError           raise the cap or lower the work; nothing was spent
+    ├── BudgetExceededError           raise the cap or lower the work
     ├── JournalError                  the journal cannot be read or written: nothing is started without it
     ├── OperationBusyError            another live flow run carries the operation out
     ├── ProviderError
@@ -24,7 +24,7 @@
     │   └── ExportRejectedError       failed, empty, too small, nothing labelled
     ├── TrainingError
     │   ├── TrainingFailedError       the provider says so
-    │   ├── TrainingCancelledError    the provider says so
+    │   ├── TrainingCancelledError    the provider says so, or nobody wants the model any more
     │   ├── TrainingTimedOutError     our deadline; the run goes on
     │   ├── CancelUnconfirmedError    it was to be cancelled and is not seen to have ended
     │   ├── WatchStoppedError         somebody or something wants the run ended; never leaves the watch
@@ -87,7 +87,7 @@ class ConfigurationError(PipelineError):
 
 
 class BudgetExceededError(PipelineError):
-    """The price is above the request's cap: raise the cap or lower the work. Nothing was spent."""
+    """The price is above a cap, or the run was ended before it passed one: raise the cap or lower the work."""
 
 
 class JournalError(PipelineError):
@@ -167,7 +167,7 @@ class TrainingFailedError(TrainingError):
 
 
 class TrainingCancelledError(TrainingError):
-    """The run was cancelled at the provider."""
+    """The run was cancelled at the provider, or its flow run was before there was one, or after it had completed."""
 
 
 class TrainingTimedOutError(TrainingError):

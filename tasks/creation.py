@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
+from pydantic import JsonValue
 
 from pipeline.adoption import find_earlier, take_by_id
 from pipeline.bookkeeping import AttemptLog
 from pipeline.changes import content_of, ingredients
 from pipeline.creation import Creating, create_once
+from pipeline.errors import ErrorContext, TrainingCancelledError
 from pipeline.journal import Intent, Journal
 from pipeline.models import CostEstimate, ExportReport, TrainingRun, TrainPlan
 from pipeline.ownership import LEASE_S
@@ -18,6 +21,7 @@ from pipeline.provider import Provider
 from providers.connect import read_caps
 from tasks.credentials import open_provider
 from tasks.display import announce, say
+from tasks.interruption import own_run_is_cancelled
 from tasks.journal import current_owner, opened_journal
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
@@ -34,7 +38,7 @@ def create_training(plan: TrainPlan, export: ExportReport, cost: CostEstimate) -
     """Return the operation's training run, found or created."""
     again = plan.operation.again or (runtime.task_run.run_count or 1) > 1
     with open_provider(plan.request) as provider, opened_journal() as journal:
-        log = _log(journal, provider, plan, export, cost)
+        log = _UnlessCancelled(**vars(_log(journal, provider, plan, export, cost)))
         run = create_once(Creating(provider, plan, log, time), export.export, again=again)
     _show(plan, run)
     return run
@@ -60,6 +64,29 @@ def find_training(plan: TrainPlan) -> TrainingRun | None:
             _log(journal, provider, plan).created(run.handle)
             _show(plan, run)
     return run
+
+
+@dataclass(frozen=True)
+class _UnlessCancelled(AttemptLog):
+    """Lets nothing be sent for a flow run that was cancelled in the meantime, as far as Prefect can be asked."""
+
+    def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
+        """Commit the intent before anything is sent.
+
+        Raises:
+            TrainingCancelledError: The flow run is to end.
+        """
+        if not own_run_is_cancelled():
+            return super().intend(body)
+        key, name = self.intent.plan.operation_key, self.intent.plan.run_name
+        if self.journal.find(key) is None:
+            raise TrainingCancelledError(f"the flow run was cancelled before training {name!r} was started")
+        self.journal.cancel_asked(key)
+        raise TrainingCancelledError(
+            f"the flow run was cancelled; the answer to creating {name!r} was lost before, and the provider does not "
+            f"show the run so far",
+            ErrorContext(operation="training.create", outcome_unknown=True),
+        )
 
 
 def _log(

@@ -18,11 +18,13 @@ from uuid import UUID
 from prefect import get_client, runtime
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
+from prefect.states import Running
 
 from pipeline.cancelling import cancel_operation
 from pipeline.dossier import Dossier
-from pipeline.errors import ErrorContext, PipelineError, WatchStoppedError
+from pipeline.errors import ErrorContext, PipelineError, TrainingCancelledError, WatchStoppedError
 from pipeline.journal_records import OperationRecord
+from pipeline.models import RunStatus, TrainPlan
 from pipeline.polling import Clock
 from tasks.credentials import open_provider
 from tasks.display import say
@@ -39,9 +41,8 @@ GRACE_S = 20.0
 class OwnState:
     """Looks at the flow run's own state on a thread of its own: Prefect being away must not hold up the watch."""
 
-    def __init__(self, ask_s: float = ASK_S) -> None:
+    def __init__(self) -> None:
         self._flow_run_id = runtime.flow_run.id
-        self._ask_s = ask_s
         self._wanted = threading.Event()
         self._ended = threading.Event()
 
@@ -72,10 +73,11 @@ class OwnState:
         return _Interruptible(clock, self._wanted)
 
     def _work(self) -> None:
-        while not self._ended.wait(self._ask_s):
+        while not self._ended.is_set():  # the first time at once: it may have been cancelled before there was a run
             if is_cancelled(str(self._flow_run_id)):
                 self._wanted.set()
                 return
+            self._ended.wait(ASK_S)
 
 
 class _Interruptible:
@@ -103,23 +105,66 @@ def is_cancelled(flow_run_id: str) -> bool:
     return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
+def own_run_is_cancelled() -> bool:
+    """Tell whether this flow run is to end; False when Prefect does not say in time."""
+    return _within(ANSWER_S, lambda: is_cancelled(str(runtime.flow_run.id)))
+
+
+def check_wanted(plan: TrainPlan) -> None:
+    """Go on to a completed run's model only while somebody wants it.
+
+    Raises:
+        TrainingCancelledError: The flow run was cancelled; the model stays where it is, and can be collected later.
+    """
+    if own_run_is_cancelled():
+        raise TrainingCancelledError(
+            f"the flow run was cancelled after training {plan.run_name!r} had completed: it is paid for, and its "
+            f"model was left as it is"
+        )
+
+
+def insist_on(state: State[Any]) -> None:
+    """Let a flow run that Prefect is cancelling end otherwise where that is the truth: its training was not cancelled.
+
+    Prefect takes no end but Cancelled from it, and would call a run cancelled that is still billed.
+    """
+    if not state.is_cancelled() and own_run_is_cancelled():
+        _within(ANSWER_S, lambda: _go_on(state.message or ""))
+
+
+def _go_on(message: str) -> bool:
+    with get_client(sync_client=True) as client:
+        flow_run_id = UUID(str(runtime.flow_run.id))
+        client.set_flow_run_state(flow_run_id, Running(message=message), force=True)
+    return True
+
+
 def leave(dossier: Dossier) -> None:
     """Say good-bye when this process is being ended: cancel the paid run if that is wanted, or say how to come back."""
-    wanted = dossier.request.cancel_on_interrupt or (
-        dossier.may_be_billed and _within(ANSWER_S, lambda: is_cancelled(str(runtime.flow_run.id)))
-    )
-    if not wanted or not dossier.may_be_billed or dossier.plan is None:
-        if farewell := dossier.farewell():
-            say(farewell, warning=True)
-        return
+    said = dossier.farewell()  # the last word as well of a process that is interrupted a second time
     try:
-        with opened_journal() as journal:
-            record = journal.find(dossier.plan.operation_key)
-        said = end_paid_run(record) if record is not None else dossier.farewell()
+        said = _say_good_bye(dossier)
     except PipelineError as error:
-        said = f"the run could not be cancelled ({error}); {dossier.farewell()}"
-    if said:
-        say(said, warning=True)
+        said = f"the run could not be cancelled ({error}); {said or 'look at the provider'}"
+    finally:
+        if said:
+            say(said, warning=True)
+
+
+def _say_good_bye(dossier: Dossier) -> str | None:
+    if dossier.plan is None:
+        return None
+    with opened_journal() as journal:
+        record = journal.find(dossier.plan.operation_key)
+    if record is None and dossier.run is None:
+        return "interrupted before a training was started: nothing is billed"
+    if record is None or not record.state.is_open:
+        return dossier.farewell()
+    if not dossier.request.cancel_on_interrupt and not own_run_is_cancelled():
+        open_one = f"interrupted: operation {record.operation_id} is still open, --operation {record.operation_id}"
+        return dossier.farewell() or f"{open_one} comes back to it"
+    say(f"asking {dossier.plan.profile.title} to cancel the run before leaving", warning=True)
+    return end_paid_run(record)
 
 
 def end_paid_run(record: OperationRecord) -> str:
@@ -130,11 +175,14 @@ def end_paid_run(record: OperationRecord) -> str:
     """
     with opened_journal() as journal, open_provider(record.request) as provider:
         ending = cancel_operation(journal, provider, record, time, within_s=GRACE_S)
+    way_back = f"come back to it with --operation {record.operation_id}"
     if ending is None:
-        return f"operation {record.operation_id} has no run at the provider: nothing was cancelled"
+        return f"no run of this operation is at the provider, so none was cancelled; should one appear, {way_back}"
     name = ending.run.handle.name
     if ending.trouble is not None:
-        return f"training {name} was to be cancelled, but {ending.trouble}"
+        return f"training {name} was to be cancelled, but {ending.trouble}; {way_back}"
+    if ending.run.status is RunStatus.COMPLETED:
+        return f"training {name} was completed before it could be cancelled: it is paid for, {way_back}"
     return f"training {name} has ended at the provider: {ending.run.provider_status}"
 
 

@@ -55,6 +55,15 @@ def note_cancel(plan: TrainPlan) -> None:
         say(f"{error}; the provider is asked all the same", warning=True)
 
 
+def note_cancelled(plan: TrainPlan) -> None:
+    """Write down that the provider was seen to have ended the run."""
+    try:
+        with opened_journal() as journal:
+            journal.cancel_confirmed(plan.operation_key)
+    except JournalError as error:
+        say(f"{error}; the run has ended at the provider all the same", warning=True)
+
+
 def known_cost(plan: TrainPlan) -> CostEstimate | None:
     """Return what the attempt was priced at when it was begun; none when that is not known any more."""
     try:

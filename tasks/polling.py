@@ -11,18 +11,19 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline.burning import BurnGuard
-from pipeline.cancelling import cancel_overdue, cancel_stopped
+from pipeline.cancelling import cancel_overdue, cancel_stopped, is_overdue
 from pipeline.dossier import utc_now
 from pipeline.models import CostEstimate, RunStatus, TrainingRun, TrainPlan, WatchedRun
 from pipeline.polling import Look
 from pipeline.pricing import cost_so_far
 from pipeline.progress import Shown
+from pipeline.provider import Provider
 from pipeline.report import describe_progress
 from pipeline.watching import WatchLog, watch_run
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
 from tasks.interruption import OwnState
-from tasks.journal import note_cancel
+from tasks.journal import note_cancel, note_cancelled
 
 FINAL_STATES: dict[RunStatus, tuple[Any, str]] = {
     RunStatus.COMPLETED: (Completed, "Completed"),
@@ -38,16 +39,24 @@ def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | Non
     with open_provider(plan.request) as provider, Display() as display, OwnState() as own:
         shown = _Shown(plan, cost, display, own)
         seen = watch_run(run, lambda: provider.get_run(run.handle), plan.poll, own.interrupting(time), shown.look)
-        if seen.stopped is not None:
-            say(f"asking {plan.profile.title} to cancel the run: {seen.gave_up}", warning=True)
-            note_cancel(plan)
-        watched = cancel_overdue(provider, plan, cancel_stopped(provider, plan, seen, time), time)
-        if watched is not seen:
-            reason = f"asked the provider to cancel, the run is {watched.run.provider_status!r}"
-            say(reason if watched.run.status.is_terminal else f"not cancelled: {watched.gave_up}", warning=True)
-    factory, name = FINAL_STATES.get(watched.run.status, (Failed, "TimedOut"))
+        watched = _end(provider, plan, seen)
+    factory, name = FINAL_STATES.get(watched.run.status, (Failed, "NotCancelled" if watched.stopped else "TimedOut"))
     state: State[WatchedRun] = factory(name=name, message=watched.run.error_message, data=watched)
     return state
+
+
+def _end(provider: Provider, plan: TrainPlan, seen: WatchedRun) -> WatchedRun:
+    """Cancel the run where its watch ended because it is to be ended; return it as it is then."""
+    if seen.run.status.is_terminal or (seen.stopped is None and not is_overdue(plan, seen)):
+        return seen
+    say(f"asking {plan.profile.title} to cancel the run: {seen.gave_up}", warning=True)
+    note_cancel(plan)
+    watched = cancel_overdue(provider, plan, cancel_stopped(provider, plan, seen, time), time)
+    if watched.run.status is RunStatus.CANCELLED:
+        note_cancelled(plan)
+    reason = f"asked the provider to cancel, the run is {watched.run.provider_status!r}"
+    say(reason if watched.run.status.is_terminal else f"not cancelled: {watched.gave_up}", warning=True)
+    return watched
 
 
 class _Shown:
@@ -57,6 +66,8 @@ class _Shown:
         self._plan = plan
         self._own = own
         self._guard = BurnGuard(plan.request, cost)
+        if self._guard.idle is not None:
+            say(f"nothing ends this run at its cap: {self._guard.idle}", warning=True)
         self._cost = cost
         self._display = display
         self._shown = Shown()
