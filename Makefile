@@ -56,4 +56,4 @@ $(OLD_CLIENT)/.installed: Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLD_CLIENT) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLD_CLIENT) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

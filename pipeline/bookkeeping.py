@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pipeline.budget import NO_CAPS, Caps
 from pipeline.dossier import Dossier
-from pipeline.errors import OperationBusyError, SmokeTestError, TrainingLostError
+from pipeline.errors import SmokeTestError, TrainingLostError
 from pipeline.journal import Intent, Journal
 from pipeline.journal_records import OperationOutcome
 from pipeline.models import Outcome, RunHandle, RunStatus, Settlement, TrainingRun
@@ -64,12 +64,9 @@ class AttemptLog:
         Raises:
             BudgetExceededError: The price does not fit under a cap.
             JournalError: It could not be committed.
-            OperationBusyError: A process that lives has sent it, or is about to.
+            OperationBusyError: A process that lives has sent it, or is about to; or it was closed in the meantime.
         """
         record, known = self.journal.intend(replace(self.intent, body=body), self.caps)
-        if not record.state.is_open:
-            closed = f"operation {record.operation_id!r} was {record.outcome} by another flow run in the meantime"
-            raise OperationBusyError(f"{closed}; nothing was started: run again to begin a new one")
         if known:
             record = take_over(self.journal, record, self.intent.owner, self.clock)
         return record.body or body, known
@@ -109,13 +106,15 @@ def settle_attempt(journal: Journal, key: str, run: TrainingRun, settlement: Set
     """Replace what is held for a run that has ended by what was billed; a run that goes on keeps its reservation.
 
     A ledger without an entry means that a failed or cancelled run cost nothing; of a completed one it means that the
-    bill is not written yet, and what was held is kept as what it cost.
+    bill is not written yet, and what was held is kept as what it cost. So it is where the bill is in another unit.
     """
-    if not run.status.is_terminal:
+    record = journal.find(key)
+    if not run.status.is_terminal or record is None:
         return
-    if settlement is not None:
+    price = record.price
+    if settlement is not None and (price is None or settlement.charged.unit is price.unit):
         journal.settle(key, settlement.charged.amount)
-    elif run.status in ENDED:
+    elif settlement is None and run.status in ENDED:
         journal.settle(key, 0)
-    elif (record := journal.find(key)) is not None and record.price is not None:
-        journal.settle(key, record.price.amount)
+    elif price is not None:
+        journal.settle(key, price.amount)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from pydantic import JsonValue, ValidationError
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
 
 from pipeline.budget import NO_CAPS, Caps, check_cap, day_start_s, month_start_s
 from pipeline.errors import JournalError
@@ -98,7 +98,7 @@ class Journal:
 
     def unknown(self, key: str, reason: str) -> None:
         """Write down that the create's answer was lost; the attempt stays open and its reservation held."""
-        self._move(key, {OperationState.INTENT}, {"state": OperationState.UNKNOWN.value, "reason": reason})
+        self._move(key, {OperationState.INTENT}, {"state": OperationState.UNKNOWN.value, "reason": _storable(reason)})
 
     def terminal(self, key: str) -> None:
         """Write down that the run completed at the provider."""
@@ -109,7 +109,10 @@ class Journal:
         self._end(key, OperationState.COLLECTED, outcome, reason)
 
     def ended(self, key: str, outcome: OperationOutcome, reason: str) -> None:
-        """Close an attempt that leaves nothing to collect; what was never started gives its reservation back."""
+        """Close an attempt that leaves nothing to collect; what was never started gives its reservation back.
+
+        What nobody has settled by then counts as spent on the day it was reserved, and is held no longer.
+        """
         self._end(key, OperationState.CLOSED, outcome, reason)
 
     def settle(self, key: str, billed: int) -> None:
@@ -132,14 +135,16 @@ class Journal:
     # -- who carries it out -------------------------------------------------------------------------------------
 
     def claim(self, key: str, owner: Owner, until_s: float, is_gone: Callable[[Owner], bool]) -> OperationRecord:
-        """Make a process the one that carries an attempt out, unless another one that lives does.
+        """Make a process the one that carries an open attempt out, unless another one that lives does.
 
-        The record that comes back names the owner: whoever asked, or the one who has it.
+        The record that comes back names the owner: whoever asked, the one who has it, or nobody when it is closed.
         """
         with self._store.write() as tx:
             record = _must(_find(tx, operations.c.key == key), key)
             held = record.owner
             lapsed = record.owner_until_s is None or record.owner_until_s <= self._now()
+            if not record.state.is_open:
+                return record
             if held is not None and held != owner and not lapsed and not is_gone(held):
                 return record
             values = {
@@ -147,6 +152,8 @@ class Journal:
                 "owner_until_s": until_s,
                 "flow_run_id": owner.flow_run_id,
             }
+            if record.flow_run_id != owner.flow_run_id:  # whoever goes on with it wants it: the later wish counts
+                values["cancel_asked_at_s"] = None
             self._update(tx, operations.c.key == key, values)
             return _must(_find(tx, operations.c.key == key), key)
 
@@ -174,8 +181,10 @@ class Journal:
             return _find(tx, operations.c.key == key)
 
     def latest(self, operation_id: str, *, sandbox: bool) -> OperationRecord | None:
-        """Return the last attempt at an operation."""
-        return self._last(operations.c.operation_id == operation_id, operations.c.sandbox.is_(sandbox))
+        """Return the last attempt at an operation: the one that counts highest, whatever the clocks said."""
+        query = select(operations).where(operations.c.operation_id == operation_id, operations.c.sandbox.is_(sandbox))
+        with self._store.read() as tx:
+            return _first(tx, query.order_by(operations.c.attempt.desc()))
 
     def of_flow_run(self, flow_run_id: str) -> OperationRecord | None:
         """Return the last attempt a flow run carried out."""
@@ -227,10 +236,14 @@ class Journal:
             record = _must(_find(tx, operations.c.key == key), key)
             if not record.state.is_open:
                 return
-            values = {"state": state.value, "outcome": outcome.value, "reason": reason, "ended_at_s": self._now()}
+            values = {
+                "state": state.value,
+                "outcome": outcome.value,
+                "reason": _storable(reason),
+                "ended_at_s": self._now(),
+            }
             self._update(tx, operations.c.key == key, {**values, "owner": None, "owner_until_s": None})
-            if outcome is OperationOutcome.REFUSED:
-                _settle(tx, key, 0)
+            _settle(tx, key, 0 if outcome is OperationOutcome.REFUSED else None)
 
     def _update(self, tx: Connection, where: ColumnElement[bool], values: dict[str, Any]) -> None:
         tx.execute(update(operations).where(where).values(**values, updated_at_s=self._now()))
@@ -251,12 +264,23 @@ def _is_open() -> ColumnElement[bool]:
 
 def _find(tx: Connection, *where: ColumnElement[bool]) -> OperationRecord | None:
     query = select(operations).where(*where).order_by(operations.c.created_at_s.desc(), operations.c.attempt.desc())
+    return _first(tx, query)
+
+
+def _first(tx: Connection, query: Select[Any]) -> OperationRecord | None:
     row = tx.execute(query.limit(1)).mappings().first()
     return None if row is None else _read(dict(row))
 
 
 def _read(row: dict[str, Any]) -> OperationRecord:
-    return OperationRecord.model_validate(row)
+    try:
+        return OperationRecord.model_validate(row)
+    except ValidationError as error:
+        fields = ", ".join(sorted({str(fault["loc"][0]) for fault in error.errors(include_input=False)}))
+    raise JournalError(
+        f"operation {row['operation_id']!r} in the journal cannot be read by this release ({fields}): install the one "
+        f"that wrote it"
+    )
 
 
 def _must(record: OperationRecord | None, key: str) -> OperationRecord:
@@ -296,8 +320,15 @@ def _handled(handle: RunHandle) -> dict[str, Any]:
     return {"handle": handle.model_dump(mode="json"), "run_id": handle.run_id}
 
 
-def _settle(tx: Connection, key: str, billed: int) -> None:
-    tx.execute(update(reservations).where(reservations.c.key == key).values(amount=billed, settled=True))
+def _settle(tx: Connection, key: str, billed: int | None) -> None:
+    """Hold nothing any more for an attempt: what was billed counts, or what was held where that is not known."""
+    values = {"settled": True} if billed is None else {"settled": True, "amount": billed}
+    tx.execute(update(reservations).where(reservations.c.key == key).values(values))
+
+
+def _storable(reason: str) -> str:
+    """Return a sentence as every database takes it: vendors' words may hold anything."""
+    return reason.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _spent(tx: Connection, unit: str, *, sandbox: bool, since_s: float) -> int:

@@ -1,12 +1,9 @@
-"""The journal's tables, its versions, and how its database is opened: a SQLite file, or PostgreSQL by URL."""
+"""The journal's tables, its versions, and its transactions."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -14,7 +11,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Engine,
     Float,
     Index,
     Integer,
@@ -23,23 +19,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    create_engine,
-    event,
     insert,
     inspect,
-    make_url,
     select,
     text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from pipeline.errors import ConfigurationError, ErrorContext, JournalError
+from pipeline.errors import JournalError
+from pipeline.journal_connection import VARIABLE, give_back, take, translated
 
-BUSY_S = 30.0
-"""Seconds a SQLite transaction waits for another process's; every transaction here takes milliseconds."""
-VARIABLE = "TRAIN_PIPELINE_JOURNAL"
-"""Where the location comes from, for messages."""
 _LOCK = 0x747261696E  # PostgreSQL's advisory locks are numbers; this one is the journal's
 
 metadata = MetaData()
@@ -51,7 +40,7 @@ operations = Table(
     "operations",
     metadata,
     Column("key", String(64), primary_key=True),
-    Column("operation_id", String(200), nullable=False),
+    Column("operation_id", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("provider", String(40), nullable=False),
     Column("account", String(64), nullable=False),
@@ -66,7 +55,7 @@ operations = Table(
     Column("outcome", String(20)),
     Column("reason", Text),
     Column("handle", _JSON),
-    Column("run_id", String(200)),
+    Column("run_id", Text),
     Column("flow_run_id", String(64)),
     Column("owner", _JSON),
     Column("owner_until_s", Float),
@@ -101,12 +90,8 @@ reservations = Table(
 """What is held, and once settled what was billed, for each attempt; counted on the day it was made."""
 
 
-def _first(tx: Connection) -> None:
-    metadata.create_all(tx, tables=[operations, reservations])
-
-
-MIGRATIONS = (_first,)
-"""Each brings the tables one version forward; the first makes them."""
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+"""Each brings an earlier release's tables one version forward; a new journal is made as this release wants it."""
 
 
 class Store:
@@ -118,103 +103,72 @@ class Store:
     """
 
     def __init__(self, location: str) -> None:
-        self._engine = _engine(location)
+        self._opened = take(location)
+        self._is_open = True
+        self._engine = self._opened.engine
         self._writer = self._engine.execution_options(journal_write=True)
         try:
-            with self.write() as tx:
-                _migrate(tx)
+            with self.read() as tx:
+                found = _version(tx)
+            if found != _current():  # otherwise opening writes nothing, and waits for nobody
+                with self.write() as tx:
+                    _migrate(tx)
         except BaseException:
-            self.close()
+            self._give_back(keep=False)
             raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a connection that sees one consistent state."""
-        with _translated(), self._engine.begin() as connection:
+        with translated(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Yield a connection that is the only writer; its changes are committed together or not at all."""
-        with _translated(), self._writer.begin() as connection:
+        with translated(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
             yield connection
 
     def close(self) -> None:
-        """Release every connection."""
-        self._engine.dispose()
+        """Give the connection back; the process may keep it for the next one who opens the same place."""
+        self._give_back(keep=True)
+
+    def _give_back(self, *, keep: bool) -> None:
+        if self._is_open:
+            self._is_open = False
+            give_back(self._opened, keep=keep)
 
 
-def _engine(location: str) -> Engine:
-    if not re.match(r"^[a-z0-9+]+://", location):
-        path = Path(location).expanduser()
-        _make_private(path)
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_S, "check_same_thread": False})
-        event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    message = f"{VARIABLE} is neither a file's path nor postgresql://...: correct or unset it"
-    try:
-        url = make_url(location)
-        if url.get_backend_name() == "postgresql":
-            return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    except ImportError:
-        message = f"{VARIABLE} names a PostgreSQL server: pip install 'train-pipeline[postgres]'"
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        pass  # raised below, outside of the handler: what was raised here may quote the password
-    raise ConfigurationError(message, ErrorContext(field=VARIABLE))
+def _current() -> int:
+    return 1 + len(MIGRATIONS)
 
 
-def _make_private(path: Path) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-    except OSError as error:
-        message = f"the journal {str(path)!r} cannot be written ({error.strerror}): set {VARIABLE} to another path"
-        raise ConfigurationError(message, ErrorContext(field=VARIABLE)) from error
+def _version(tx: Connection) -> int | None:
+    """Return which version the tables have; none when there are none yet.
 
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-    # FULL: what the journal says was committed must survive a power cut, for it is what keeps us from paying twice.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_S * 1000:.0f}"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("journal_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    Raises:
+        JournalError: A newer release's.
+    """
+    if not inspect(tx).has_table(schema.name):
+        return None
+    found: int = tx.execute(select(schema.c.version)).scalar_one()
+    if found > _current():
+        raise JournalError(
+            f"a newer release wrote the journal (version {found}, this one knows {_current()}): install that "
+            f"release, or set {VARIABLE} to another place"
+        )
+    return found
 
 
 def _migrate(tx: Connection) -> None:
-    """Bring the tables to this release's version; a newer release's are left alone."""
-    found = 0
-    if inspect(tx).has_table(schema.name):
-        found = tx.execute(select(schema.c.version)).scalar_one()
-    else:
-        schema.create(tx)
-        tx.execute(insert(schema).values(version=0))
-    if found > len(MIGRATIONS):
-        raise JournalError(
-            f"a newer release wrote the journal (version {found}, this one knows {len(MIGRATIONS)}): install that "
-            f"release, or set {VARIABLE} to another place"
-        )
-    for step in MIGRATIONS[found:]:
-        step(tx)
-    tx.execute(update(schema).values(version=len(MIGRATIONS)))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the database library's errors into ours, without the statement's values and without the address."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        kind = type(cause).__name__
-        reason = str(cause).splitlines()[0] if "sqlite3" in type(cause).__module__ else kind
-        message = f"the journal could not be read or written ({reason}): see {VARIABLE}"
-    else:
+    """Make the tables, or bring an earlier release's to this one's version."""
+    found = _version(tx)
+    if found is None:
+        metadata.create_all(tx)
+        tx.execute(insert(schema).values(version=_current()))
         return
-    raise JournalError(message, ErrorContext(operation="journal"))
+    for step in MIGRATIONS[found - 1 :]:
+        step(tx)
+    tx.execute(update(schema).values(version=_current()))

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.errors import JournalError, OperationBusyError
+from pipeline.errors import OperationBusyError, PipelineError
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord, Owner
 from pipeline.polling import Clock
@@ -29,8 +29,8 @@ def this_process(flow_run_id: str) -> Owner:
 
 
 def is_gone(owner: Owner) -> bool:
-    """Tell whether a process of this machine has ended; of another machine's nothing is known."""
-    if owner.host != socket.gethostname():
+    """Tell whether a process that can be seen from here has ended; of another machine's nothing is known."""
+    if not _is_visible(owner):
         return False
     try:
         os.kill(owner.pid, 0)
@@ -41,8 +41,28 @@ def is_gone(owner: Owner) -> bool:
     return _born(owner.pid) != owner.born
 
 
+def _is_visible(owner: Owner) -> bool:
+    """Tell whether a process id means the same here as to its owner: containers may share a machine's name."""
+    return owner.host == socket.gethostname() and owner.born.rpartition("/")[0] == _numbering()
+
+
+def _numbering() -> str:
+    """Return which numbering of processes this one sees; empty where the system has but one."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
 def _born(pid: int) -> str:
-    """Return when a process began, in the system's ticks; empty where the system does not say, or it is dead."""
+    """Return when a process began, in the system's ticks and after the numbering its id belongs to.
+
+    Without the ticks where the system does not say, or where it is dead.
+    """
+    return f"{_numbering()}/{_ticks(pid)}"
+
+
+def _ticks(pid: int) -> str:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -56,26 +76,28 @@ def take_over(
 ) -> OperationRecord:
     """Become the one that carries an attempt out.
 
-    A process of this machine that has ended is known to have; one on another machine is given the time in which it
-    would give a sign of life.
+    A process of this machine that has ended is known to have; one that cannot be seen from here is given the time in
+    which it would give a sign of life.
 
     Raises:
-        OperationBusyError: A process that lives carries it out.
+        OperationBusyError: A process that lives carries it out, or it was closed in the meantime.
     """
     until = clock.monotonic() + LEASE_S + _PAUSE_S
     while True:
         held = journal.claim(record.key, owner, now() + LEASE_S, is_gone)
-        if held.owner == owner:
-            return held
         other = held.owner
-        if other is None or other.host == owner.host or clock.monotonic() >= until:
-            raise OperationBusyError(_busy(held))
+        if other is None:
+            closed = f"operation {held.operation_id!r} was closed ({held.outcome}) by another flow run in the meantime"
+            raise OperationBusyError(f"{closed}; nothing was started: run again to begin a new one")
+        if other == owner:
+            return held
+        if _is_visible(other) or clock.monotonic() >= until:
+            raise OperationBusyError(_busy(held, other))
         clock.sleep(_PAUSE_S)
 
 
-def _busy(record: OperationRecord) -> str:
-    owner = record.owner
-    where = f"flow run {owner.flow_run_id} (process {owner.pid} on {owner.host})" if owner else "another flow run"
+def _busy(record: OperationRecord, other: Owner) -> str:
+    where = f"flow run {other.flow_run_id} (process {other.pid} on {other.host})"
     return (
         f"operation {record.operation_id!r} is being carried out by {where}; nothing was started: let it finish, or "
         f"ask with on_open_run=new for a second training"
@@ -128,11 +150,11 @@ class Lease:
     def _try(self, use: Callable[[Journal], object]) -> None:
         try:
             journal = self._open_journal()
-        except JournalError:
+        except PipelineError:  # also an address that cannot be used any more
             return
         try:
             use(journal)
-        except JournalError:
+        except PipelineError:
             pass  # an unreachable journal ends nothing: the next sign of life may get through
         finally:
             journal.close()

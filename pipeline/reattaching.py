@@ -35,7 +35,7 @@ def choose_operation(
         ConfigurationError: The same training is open and the request wants to fail then.
     """
     named = _named(journal, request)
-    record = named or (journal.of_flow_run(flow_run_id) if again and not _names_one(request) else None)
+    record = named or (_own(journal, request, flow_run_id) if again and not _names_one(request) else None)
     if record is None and not _names_one(request):
         record = _open_like(journal, request, is_ours)
     if record is not None:
@@ -58,6 +58,11 @@ def _named(journal: Journal, request: TrainRequest) -> OperationRecord | None:
             return found
     asked = _given_id(request)
     return journal.latest(asked, sandbox=request.sandbox) if asked is not None else None
+
+
+def _own(journal: Journal, request: TrainRequest, flow_run_id: str) -> OperationRecord | None:
+    """Return what this flow run carried out, or began and somebody else went on with."""
+    return journal.of_flow_run(flow_run_id) or journal.latest(flow_run_id, sandbox=request.sandbox)
 
 
 def _open_like(

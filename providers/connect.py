@@ -55,9 +55,9 @@ class Settings(BaseSettings):
     """Its key."""
     train_pipeline_journal: SecretStr | None = None
     """The journal: a file's path, or postgresql://... when several machines share it."""
-    train_pipeline_day_cap_usd: Annotated[float, Field(gt=0)] | None = None
+    train_pipeline_day_cap_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The most that may be spent in a calendar day (UTC), over all runs of the journal, in US dollars."""
-    train_pipeline_month_cap_usd: Annotated[float, Field(gt=0)] | None = None
+    train_pipeline_month_cap_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The same for a calendar month."""
     train_pipeline_day_cap_credits: Annotated[int, Field(gt=0)] | None = None
     """The most a day in credits, for accounts billed in credits."""

@@ -1,4 +1,4 @@
-"""The journal as the stages use it: opened for a moment, never kept, and held by whoever carries an operation out."""
+"""The journal as the stages use it: opened for a moment, and held by whoever carries an operation out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings at a budget of seconds, measured by the code that makes the published table, shared by several files."""
+"""Shared by several files: trainings at a budget of seconds, and databases for the journal, SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench.training import FLOORS, Budget, Figures, measure, pictures
+from pipeline.journal import Journal
 from sandbox.datasets import LabelledImage
+from tests.databases import Postgres, running_postgres
+from tests.intents import NOON_S
 
 HEIGHT, WIDTH = 64, 96
 """Of the networks' input: pictures are square, so both directions are scaled differently."""
@@ -58,3 +61,56 @@ def reduced(
         yield finished
         for job in jobs.values():
             job.cancel()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for all tests that ask."""
+    with running_postgres() as served:
+        yield served
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an empty journal can be made."""
+    if request.param == "sqlite":
+        return str(tmp_path / "made" / "journal.db")
+    served: Postgres = request.getfixturevalue("postgres")
+    return served.empty()
+
+
+class Hands:
+    """A clock's hands, which stand still until they are moved."""
+
+    def __init__(self, now_s: float = NOON_S) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        """Return the time they show."""
+        return self.now_s
+
+
+@pytest.fixture
+def hands() -> Hands:
+    """The journal's clock; it shows noon of the first day of a month."""
+    return Hands()
+
+
+@pytest.fixture
+def open_journal(location: str, hands: Hands) -> Iterator[Callable[[], Journal]]:
+    """Open the journal, as another process would."""
+    opened: list[Journal] = []
+
+    def again() -> Journal:
+        opened.append(Journal(location, now=hands))
+        return opened[-1]
+
+    yield again
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(open_journal: Callable[[], Journal]) -> Journal:
+    """An empty journal."""
+    return open_journal()

@@ -1,0 +1,277 @@
+"""The journal keeps its word, on SQLite and on PostgreSQL: attempts and owners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.errors import JournalError
+from pipeline.journal import Journal
+from pipeline.journal_records import (
+    RETRIABLE_OUTCOMES,
+    ExportContent,
+    OperationOutcome,
+    OperationRecord,
+    OperationState,
+    Owner,
+)
+from pipeline.models import Operation, Unit
+from pipeline.planning import fingerprint_request, operation_key
+from tests.contract.conftest import Hands
+from tests.intents import LEASE_S, ME, NOON_S, OTHER, handle_of, intent_of, plan_of, price_of
+
+KEY = plan_of().operation_key
+DAY_S = 86_400.0
+CLOSED = {OperationState.COLLECTED, OperationState.CLOSED}
+
+MOVES: dict[str, Callable[[Journal, str], None]] = {
+    "created": lambda journal, key: journal.created(key, handle_of()),
+    "unknown": lambda journal, key: journal.unknown(key, "lost"),
+    "terminal": lambda journal, key: journal.terminal(key),
+    "judged": lambda journal, key: journal.judged(key, OperationOutcome.ACCEPTED, "good"),
+    "ended": lambda journal, key: journal.ended(key, OperationOutcome.FAILED, "failed"),
+}
+WAYS: dict[OperationState, tuple[str, ...]] = {
+    OperationState.INTENT: (),
+    OperationState.UNKNOWN: ("unknown",),
+    OperationState.CREATED: ("created",),
+    OperationState.TERMINAL: ("created", "terminal"),
+    OperationState.COLLECTED: ("created", "terminal", "judged"),
+    OperationState.CLOSED: ("created", "ended"),
+}
+"""How each state is reached."""
+ALLOWED: dict[str, dict[OperationState, OperationState]] = {
+    "created": dict.fromkeys([OperationState.INTENT, OperationState.UNKNOWN], OperationState.CREATED),
+    "unknown": {OperationState.INTENT: OperationState.UNKNOWN},
+    "terminal": {OperationState.CREATED: OperationState.TERMINAL},
+    "judged": dict.fromkeys(set(OperationState) - CLOSED, OperationState.COLLECTED),
+    "ended": dict.fromkeys(set(OperationState) - CLOSED, OperationState.CLOSED),
+}
+
+
+def found(journal: Journal, key: str = KEY) -> OperationRecord:
+    """Return an attempt that must be there."""
+    record = journal.find(key)
+    assert record is not None
+    return record
+
+
+def spent(journal: Journal, since_s: float = 0.0, unit: Unit = Unit.CREDITS, *, sandbox: bool = False) -> int:
+    """Return what counts since a time."""
+    return journal.spent(unit.value, sandbox=sandbox, since_s=since_s)
+
+
+# -- one attempt ------------------------------------------------------------------------------------------------------
+
+
+def test_an_intent_is_there_for_everybody_before_anything_is_sent(
+    journal: Journal, open_journal: Callable[[], Journal]
+) -> None:
+    """Whoever opens the same place reads it, whole: what is to be sent, for whom, at what price."""
+    content = ExportContent(images=6, objects={"stop": 12})
+    intent = intent_of(plan_of(dataset="schön"), 25, content=content, content_fingerprint="f" * 64)
+    record, known = journal.intend(intent)
+    assert (record.state, record.attempt, known) == (OperationState.INTENT, 1, False)
+    assert open_journal().find(KEY) == record
+    assert record.request == intent.plan.request
+    assert (record.body, record.content, record.content_fingerprint) == (intent.body, content, "f" * 64)
+    assert (record.price, record.owner, record.owner_until_s) == (price_of(25).total, ME, NOON_S + LEASE_S)
+    assert (record.created_at_s, record.deadline_at_s) == (NOON_S, NOON_S + 7200)
+    assert record.fingerprint == fingerprint_request(intent.plan.request)
+
+
+def test_the_body_is_frozen_by_the_first_sending(journal: Journal) -> None:
+    """Who intends the same attempt again gets what was written down first, and reserves nothing."""
+    first, _ = journal.intend(intent_of(plan_of(), 10, body={"epochs": 3}))
+    second, known = journal.intend(intent_of(plan_of(), 99, body={"epochs": 4}, owner=OTHER))
+    assert (second, known) == (first, True)
+    assert spent(journal) == 10
+
+
+def test_the_handle_is_written_after_the_reply(journal: Journal) -> None:
+    """From then on the attempt is found by its run."""
+    journal.intend(intent_of(plan_of()))
+    assert journal.of_run("pictograph", "r1") is None
+    journal.created(KEY, handle_of())
+    record = journal.of_run("pictograph", "r1")
+    assert record == found(journal)
+    assert (record.handle, record.run_id, record.state) == (handle_of(), "r1", OperationState.CREATED)
+
+
+@pytest.mark.parametrize("state", WAYS)
+def test_every_move_does_what_it_may_and_nothing_else(journal: Journal, state: OperationState) -> None:
+    """A move that is allowed leads where it should; one that is not changes no field of the row."""
+    for number, (name, move) in enumerate(MOVES.items()):
+        key = plan_of(f"op-{number}").operation_key
+        journal.intend(intent_of(plan_of(f"op-{number}")))
+        for step in WAYS[state]:
+            MOVES[step](journal, key)
+        before = found(journal, key)
+        assert before.state is state
+        move(journal, key)
+        after = found(journal, key)
+        assert after.state is ALLOWED[name].get(state, state), name
+        assert (after == before) is (state not in ALLOWED[name]), name
+
+
+def test_a_handle_that_turns_up_ends_the_doubt(journal: Journal) -> None:
+    """The reason for the doubt goes with it."""
+    journal.intend(intent_of(plan_of()))
+    journal.unknown(KEY, "the answer was lost")
+    assert found(journal).reason == "the answer was lost"
+    journal.created(KEY, handle_of())
+    assert found(journal).reason is None
+
+
+@pytest.mark.parametrize("outcome", OperationOutcome)
+def test_a_closed_attempt_is_never_opened_again(journal: Journal, outcome: OperationOutcome, hands: Hands) -> None:
+    """It takes no owner, no renewal and no other end, and says when and why it ended."""
+    journal.intend(intent_of(plan_of()))
+    hands.now_s += 5
+    journal.ended(KEY, outcome, "over")
+    closed = found(journal)
+    assert (closed.outcome, closed.reason, closed.ended_at_s, closed.owner) == (outcome, "over", NOON_S + 5, None)
+    journal.judged(KEY, OperationOutcome.ACCEPTED, "good after all")
+    assert journal.claim(KEY, OTHER, NOON_S + 500, lambda _: True) == closed
+    assert not journal.renew(KEY, ME, NOON_S + 500)
+    assert journal.intend(intent_of(plan_of())) == (closed, True)
+    assert found(journal) == closed
+    assert journal.open_operations() == ()
+    assert closed.can_try_again is (outcome in RETRIABLE_OUTCOMES)
+
+
+def test_attempts_count_up_and_the_highest_is_the_last(journal: Journal, hands: Hands) -> None:
+    """Each is a row of its own under a key of its own; a clock that was put back does not hide the newest."""
+    for attempt in (1, 2, 3):
+        plan = plan_of(attempt=attempt)
+        journal.intend(intent_of(plan))
+        journal.ended(plan.operation_key, OperationOutcome.FAILED, "failed")
+        hands.now_s -= 3600
+    last = journal.latest("op-1", sandbox=False)
+    assert last is not None
+    assert last.attempt == 3
+    keys = {operation_key("pictograph", Operation(id="op-1", attempt=n), sandbox=False) for n in (1, 2, 3)}
+    assert all(found(journal, key).state is OperationState.CLOSED for key in keys)
+    assert len(keys) == 3
+    assert journal.latest("op-1", sandbox=True) is None
+    assert journal.latest("op-2", sandbox=False) is None
+
+
+def test_a_run_that_was_started_by_hand_is_written_down_and_not_paid_again(journal: Journal) -> None:
+    """Whoever takes it over finds the first one's row; nothing is reserved for it."""
+    plan = plan_of("run-" + "r" * 200)
+    adopted = journal.adopt(intent_of(plan), handle_of("r" * 200))
+    assert (adopted.state, adopted.run_id) == (OperationState.CREATED, "r" * 200)
+    assert journal.adopt(intent_of(plan, owner=OTHER), handle_of("another")) == adopted
+    assert spent(journal) == 0
+
+
+def test_the_same_training_is_found_while_it_is_open(journal: Journal, hands: Hands) -> None:
+    """By what is trained, the newest first; afterwards the accepted one is found."""
+    for number in (1, 2, 3):
+        hands.now_s += 1
+        journal.intend(intent_of(plan_of(f"op-{number}")))
+    journal.intend(intent_of(plan_of("else", dataset="cats")))
+    alike = plan_of().fingerprint
+    assert [record.operation_id for record in journal.open_like(alike)] == ["op-3", "op-2", "op-1"]
+    assert len(journal.open_operations()) == 4
+    journal.judged(plan_of("op-2").operation_key, OperationOutcome.ACCEPTED, "good")
+    journal.judged(plan_of("op-3").operation_key, OperationOutcome.REJECTED, "bad")
+    assert [record.operation_id for record in journal.open_like(alike)] == ["op-1"]
+    accepted = journal.last_accepted(plan_of().job, sandbox=plan_of().profile.sandbox)
+    assert accepted is not None
+    assert accepted.operation_id == "op-2"
+
+
+def test_a_wish_to_cancel_is_noted_once(journal: Journal, hands: Hands) -> None:
+    """The first time counts, whoever asks again; the confirmation is a time of its own."""
+    journal.intend(intent_of(plan_of()))
+    journal.cancel_asked(KEY)
+    hands.now_s += 10
+    journal.cancel_asked(KEY)
+    journal.cancel_confirmed(KEY)
+    record = found(journal)
+    assert (record.cancel_asked_at_s, record.cancel_confirmed_at_s) == (NOON_S, NOON_S + 10)
+
+
+def test_words_of_vendors_can_be_written_down(journal: Journal) -> None:
+    """Zero bytes and halves of characters, which databases refuse, do not keep an attempt from being closed."""
+    journal.intend(intent_of(plan_of(), body={"note": "a\x00b"}))
+    journal.ended(KEY, OperationOutcome.FAILED, "CUDA\x00error \ud800 schön")
+    assert found(journal).reason == "CUDAerror ? schön"
+    assert found(journal).body == {"note": "a\x00b"}
+
+
+def test_a_key_that_is_not_there_is_named(journal: Journal) -> None:
+    """An attempt that was deleted is no reason to begin it silently once more."""
+    for act in (
+        lambda: journal.claim("f" * 32, ME, NOON_S, lambda _: True),
+        lambda: journal.ended("f" * 32, OperationOutcome.LOST, "?"),
+    ):
+        with pytest.raises(JournalError, match="no operation with key 'f"):
+            act()
+
+
+# -- owners -----------------------------------------------------------------------------------------------------------
+
+
+def claim(journal: Journal, owner: Owner, until_s: float, *, gone: bool = False) -> bool:
+    """Ask for the attempt and tell whether it was given."""
+    record = journal.claim(KEY, owner, until_s, lambda _: gone)
+    assert found(journal) == record
+    return record.owner == owner
+
+
+def test_an_attempt_has_one_owner_until_its_word_runs_out(journal: Journal, hands: Hands) -> None:
+    """Another one gets it when the lease has lapsed, to the second, and then the first one cannot renew."""
+    journal.intend(intent_of(plan_of()))
+    hands.now_s = NOON_S + LEASE_S - 0.5
+    assert not claim(journal, OTHER, NOON_S + 500)
+    assert journal.renew(KEY, ME, NOON_S + 2 * LEASE_S)
+    hands.now_s = NOON_S + 2 * LEASE_S - 0.5
+    assert not claim(journal, OTHER, NOON_S + 500)
+    hands.now_s = NOON_S + 2 * LEASE_S
+    assert claim(journal, OTHER, NOON_S + 500)
+    assert not journal.renew(KEY, ME, NOON_S + 900)
+    assert found(journal).owner_until_s == NOON_S + 500
+    assert found(journal).flow_run_id == "flow-2"
+
+
+def test_an_owner_that_is_gone_is_followed_at_once(journal: Journal) -> None:
+    """The lease of a process known to have ended protects nobody."""
+    journal.intend(intent_of(plan_of()))
+    assert not claim(journal, OTHER, NOON_S + 500)
+    assert claim(journal, OTHER, NOON_S + 500, gone=True)
+    record = journal.of_flow_run("flow-2")
+    assert record == found(journal)
+    assert journal.of_flow_run("flow-1") is None
+
+
+def test_whoever_lets_go_is_followed_at_once(journal: Journal) -> None:
+    """Only the owner can let go; the one who has it may ask again at any time."""
+    journal.intend(intent_of(plan_of()))
+    assert claim(journal, ME, NOON_S + 300)
+    assert found(journal).owner_until_s == NOON_S + 300
+    journal.release(KEY, OTHER)
+    assert found(journal).owner == ME
+    journal.release(KEY, ME)
+    assert found(journal).owner is None
+    assert claim(journal, OTHER, NOON_S + 500)
+
+
+def test_an_attempt_nobody_wrote_down_is_not_renewed(journal: Journal) -> None:
+    """Signs of life begin before the row exists; letting go of it is no fault either."""
+    assert not journal.renew(KEY, ME, NOON_S + 500)
+    journal.release(KEY, ME)
+    assert journal.find(KEY) is None
+
+
+def test_whoever_goes_on_with_an_operation_wants_it(journal: Journal) -> None:
+    """A wish to cancel belongs to the flow run it was about: another one that takes over later wants the training."""
+    journal.intend(intent_of(plan_of()))
+    journal.cancel_asked(KEY)
+    journal.release(KEY, ME)
+    assert journal.claim(KEY, ME, NOON_S + 60, lambda _: True).cancel_asked_at_s is not None
+    journal.release(KEY, ME)
+    assert journal.claim(KEY, OTHER, NOON_S + 60, lambda _: True).cancel_asked_at_s is None

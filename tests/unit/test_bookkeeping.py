@@ -1,0 +1,267 @@
+"""Bookkeeping: what each stage tells the journal, and what stays open for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.bookkeeping import AttemptLog, close_attempt, settle_attempt
+from pipeline.budget import Caps
+from pipeline.changes import content_of
+from pipeline.dossier import Dossier
+from pipeline.errors import (
+    BudgetExceededError,
+    ConfigurationError,
+    DownloadError,
+    OperationBusyError,
+    OutputCheckError,
+    PipelineError,
+    TrainingCancelledError,
+    TrainingFailedError,
+    TrainingLostError,
+    TrainingTimedOutError,
+)
+from pipeline.journal import Journal
+from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
+from pipeline.models import Money, Outcome, RunStatus, Settlement, Unit
+from pipeline.ownership import this_process
+from tests.intents import NOON_S, OTHER, handle_of, intent_of, plan_of
+from tests.unit.conftest import FakeClock, make_run
+from tests.unit.dossiers import make_dossier, make_export_report
+
+PLAN = plan_of("op-1")
+KEY = PLAN.operation_key
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """A journal whose clock stands still."""
+    return Journal(str(tmp_path / "journal.db"), now=lambda: NOON_S)
+
+
+def found(journal: Journal) -> OperationRecord:
+    """Return the attempt."""
+    record = journal.find(KEY)
+    assert record is not None
+    return record
+
+
+def spent(journal: Journal) -> int:
+    """Return what counts, in credits."""
+    return journal.spent(Unit.CREDITS.value, sandbox=False, since_s=0)
+
+
+def log_of(journal: Journal, caps: Caps | None = None, **changes: Any) -> AttemptLog:
+    """Return the log of the attempt, written by this process."""
+    intent = intent_of(PLAN, **{"owner": this_process("flow-1"), **changes})
+    return AttemptLog(journal, intent, FakeClock(), caps or Caps())
+
+
+# -- creating ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_is_what_was_written_down(journal: Journal) -> None:
+    """Also by the second one who sends it: the body is that of the first, and it is told so."""
+    assert log_of(journal).intend({"epochs": 3}) == ({"epochs": 3}, False)
+    assert log_of(journal).intend({"epochs": 4}) == ({"epochs": 3}, True)
+
+
+def test_what_a_process_elsewhere_may_have_sent_is_left_to_it(journal: Journal) -> None:
+    """It lives, as far as is known: nothing is sent beside it, and what was written stays."""
+    log_of(journal, owner=OTHER, owner_until_s=NOON_S * 2).intend({"epochs": 3})
+    before = found(journal)
+    with pytest.raises(OperationBusyError):
+        log_of(journal).intend({"epochs": 4})
+    assert found(journal) == before
+
+
+def test_an_attempt_that_was_closed_is_not_sent(journal: Journal) -> None:
+    """By somebody else since it was chosen: the next run begins a new one."""
+    log = log_of(journal)
+    log.intend({})
+    log.refused("no such GPU")
+    with pytest.raises(OperationBusyError, match=r"closed \(refused\).*run again"):
+        log_of(journal).intend({})
+
+
+def test_a_price_above_the_caps_is_not_written_down(journal: Journal) -> None:
+    """Nothing may be sent for it."""
+    with pytest.raises(BudgetExceededError):
+        log_of(journal, Caps(day_credits=9)).intend({})
+    assert journal.find(KEY) is None
+
+
+def test_a_refusal_closes_and_a_doubt_does_not(journal: Journal) -> None:
+    """What was refused gives its price back; what may exist keeps it."""
+    log = log_of(journal)
+    log.intend({})
+    log.unknown("the answer was lost")
+    assert (found(journal).state, spent(journal)) == (OperationState.UNKNOWN, 10)
+    log.created(handle_of())
+    assert found(journal).state is OperationState.CREATED
+
+
+def test_a_run_nobody_wrote_down_is_written_down_when_it_is_found(journal: Journal) -> None:
+    """With its handle, and without holding a price for it."""
+    log_of(journal).created(handle_of("r7"))
+    assert (found(journal).run_id, found(journal).state, spent(journal)) == ("r7", OperationState.CREATED, 0)
+
+
+def test_the_content_of_an_export_is_kept_for_comparison() -> None:
+    """How many pictures, and how many labels of each class."""
+    content = content_of(make_export_report())
+    assert (content.images, content.objects) == (6, {"stop": 12})
+
+
+# -- closing ----------------------------------------------------------------------------------------------------------
+
+
+def failed(error: PipelineError, status: RunStatus | None = None) -> Dossier:
+    """Return the dossier of a run that stopped."""
+    dossier = make_dossier()
+    if status is not None:
+        dossier.run = make_run(status)
+    dossier.fail(error)
+    return dossier
+
+
+def accepted() -> Dossier:
+    """Return the dossier of a run whose model is good."""
+    dossier = make_dossier()
+    dossier.run = make_run(RunStatus.COMPLETED)
+    dossier.accept()
+    return dossier
+
+
+CLOSINGS: dict[str, tuple[Callable[[], Dossier], OperationState, OperationOutcome]] = {
+    "accepted": (accepted, OperationState.COLLECTED, OperationOutcome.ACCEPTED),
+    "rejected": (
+        lambda: failed(OutputCheckError("sees nothing"), RunStatus.COMPLETED),
+        OperationState.COLLECTED,
+        OperationOutcome.REJECTED,
+    ),
+    "lost": (
+        lambda: failed(TrainingLostError("gone"), RunStatus.UNKNOWN),
+        OperationState.CLOSED,
+        OperationOutcome.LOST,
+    ),
+    "failed": (
+        lambda: failed(TrainingFailedError("CUDA"), RunStatus.FAILED),
+        OperationState.CLOSED,
+        OperationOutcome.FAILED,
+    ),
+    "cancelled": (
+        lambda: failed(TrainingCancelledError("stopped"), RunStatus.CANCELLED),
+        OperationState.CLOSED,
+        OperationOutcome.CANCELLED,
+    ),
+    "ended although we gave up": (
+        lambda: failed(TrainingTimedOutError("late"), RunStatus.CANCELLED),
+        OperationState.CLOSED,
+        OperationOutcome.CANCELLED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "state", "outcome"), CLOSINGS.values(), ids=CLOSINGS)
+def test_every_end_closes_the_attempt(
+    journal: Journal, made: Callable[[], Dossier], state: OperationState, outcome: OperationOutcome
+) -> None:
+    """With the outcome in one word and in the report's words."""
+    log_of(journal).intend({})
+    dossier = made()
+    close_attempt(journal, dossier)
+    record = found(journal)
+    assert (record.state, record.outcome, record.reason) == (state, outcome, dossier.message)
+
+
+def submitted() -> Dossier:
+    """Return the dossier of a run that was left to itself."""
+    dossier = make_dossier()
+    dossier.run = make_run(RunStatus.QUEUED)
+    dossier.submit("wait=none")
+    return dossier
+
+
+STAYING: dict[str, Callable[[], Dossier]] = {
+    "submitted": submitted,
+    "timed out": lambda: failed(TrainingTimedOutError("late"), RunStatus.RUNNING),
+    "not downloaded": lambda: failed(DownloadError("cut short"), RunStatus.COMPLETED),
+    "not seen to be cancelled": lambda: failed(TrainingCancelledError("asked"), RunStatus.RUNNING),
+    "answer lost": lambda: failed(PipelineError("lost")),
+    "before it was begun": lambda: failed(ConfigurationError("no such GPU")),
+}
+
+
+@pytest.mark.parametrize("made", STAYING.values(), ids=STAYING)
+def test_what_can_still_be_come_back_to_stays_open(journal: Journal, made: Callable[[], Dossier]) -> None:
+    """A run that goes on, or a model that was not judged, is somebody's to collect."""
+    log_of(journal).intend({})
+    before = found(journal)
+    close_attempt(journal, made())
+    assert found(journal) == before
+
+
+def test_what_was_never_begun_is_not_closed(journal: Journal) -> None:
+    """Neither a request without a plan nor a plan without an attempt leaves anything behind."""
+    unplanned = Dossier(make_dossier().request, make_dossier().operation, make_dossier().started_at)
+    unplanned.fail(ConfigurationError("no such GPU"))
+    for dossier in (unplanned, accepted()):
+        close_attempt(journal, dossier)
+    assert journal.find(KEY) is None
+
+
+def test_every_outcome_is_thought_of() -> None:
+    """A way to end that is added to the program must be added here."""
+    ends = {made().outcome for made, _, _ in CLOSINGS.values()} | {made().outcome for made in STAYING.values()}
+    never_begun = {Outcome.OVER_BUDGET, Outcome.SKIPPED}
+    assert ends | never_begun == set(Outcome)
+
+
+# -- settling ---------------------------------------------------------------------------------------------------------
+
+
+def bill(amount: int, unit: Unit = Unit.CREDITS) -> Settlement:
+    """Return what the provider's ledger says."""
+    return Settlement(charged=Money(amount=amount, unit=unit), refunded=Money(amount=0, unit=unit))
+
+
+SETTLEMENTS: dict[str, tuple[RunStatus, Settlement | None, int | None]] = {
+    "completed and billed": (RunStatus.COMPLETED, bill(7), 7),
+    "failed and billed": (RunStatus.FAILED, bill(2), 2),
+    "completed, bill not written yet": (RunStatus.COMPLETED, None, 10),
+    "failed, nothing billed": (RunStatus.FAILED, None, 0),
+    "cancelled, nothing billed": (RunStatus.CANCELLED, None, 0),
+    "billed in another unit": (RunStatus.FAILED, bill(7_000_000, Unit.MICRO_USD), 10),
+    "goes on": (RunStatus.RUNNING, bill(1), None),
+    "not seen": (RunStatus.UNKNOWN, None, None),
+}
+
+
+@pytest.mark.parametrize(("status", "settlement", "billed"), SETTLEMENTS.values(), ids=SETTLEMENTS)
+def test_what_was_held_becomes_what_was_billed(
+    journal: Journal, status: RunStatus, settlement: Settlement | None, billed: int | None
+) -> None:
+    """For a run that has ended; one that goes on keeps its reservation, and amounts of two units never mix."""
+    log_of(journal).intend({})
+    settle_attempt(journal, KEY, make_run(status), settlement)
+    assert found(journal).billed == billed
+    assert spent(journal) == (10 if billed is None else billed)
+
+
+def test_the_bill_of_an_adopted_run_is_noted(journal: Journal) -> None:
+    """Nothing was held for it; what it cost is known all the same."""
+    log_of(journal, amount=None).created(handle_of())
+    settle_attempt(journal, KEY, make_run(RunStatus.COMPLETED), None)
+    assert found(journal).billed is None
+    settle_attempt(journal, KEY, make_run(RunStatus.COMPLETED), bill(7))
+    assert (found(journal).billed, spent(journal)) == (7, 0)
+
+
+def test_a_bill_for_what_nobody_wrote_down_changes_nothing(journal: Journal) -> None:
+    """The journal was begun anew in the meantime."""
+    settle_attempt(journal, KEY, make_run(RunStatus.COMPLETED), bill(7))
+    assert (journal.find(KEY), spent(journal)) == (None, 0)

@@ -1,0 +1,190 @@
+"""Which operation a request is about: named, this flow run's own, an open one like it, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import ConfigurationError
+from pipeline.journal import Journal
+from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.models import Operation, TrainRequest
+from pipeline.reattaching import choose_operation
+from tests.intents import ME, NOON_S, OTHER, handle_of, intent_of, plan_of
+
+CLOSED = [OperationOutcome.FAILED, OperationOutcome.CANCELLED, OperationOutcome.REFUSED, OperationOutcome.LOST]
+JUDGED = [OperationOutcome.ACCEPTED, OperationOutcome.REJECTED]
+
+
+class Hands:
+    """A clock that moves a second with every look."""
+
+    def __init__(self) -> None:
+        self.now_s = NOON_S
+
+    def __call__(self) -> float:
+        """Return the time, later than the last one."""
+        self.now_s += 1
+        return self.now_s
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """An empty journal."""
+    return Journal(str(tmp_path / "journal.db"), now=Hands())
+
+
+def request(**fields: Any) -> TrainRequest:
+    """Return a request for the road signs."""
+    return TrainRequest(**{"dataset": "road-signs", **fields})
+
+
+def choose(
+    journal: Journal,
+    asked: TrainRequest | None = None,
+    is_ours: Callable[[OperationRecord], bool] = lambda _: True,
+    *,
+    flow_run: str = "flow-9",
+    again: bool = False,
+) -> Operation:
+    """Choose for a flow run."""
+    return choose_operation(journal, asked or request(), flow_run, is_ours, again=again)
+
+
+def begin(journal: Journal, operation: str, attempt: int = 1, **changes: Any) -> str:
+    """Write an attempt down and return its key."""
+    plan = plan_of(operation, attempt, **changes.pop("request", {}))
+    return journal.intend(intent_of(plan, **changes))[0].key
+
+
+def test_a_first_request_begins_an_operation_of_its_own(journal: Journal) -> None:
+    """It is called after the flow run, and nothing of it can exist yet."""
+    assert choose(journal) == Operation(id="flow-9")
+
+
+def test_a_retry_nobody_wrote_down_comes_back_to_its_own(journal: Journal) -> None:
+    """The flow run was carried out before, so its run is looked for."""
+    assert choose(journal, again=True) == Operation(id="flow-9", again=True)
+
+
+@pytest.mark.parametrize("policy", ["adopt", "new", "fail"])
+def test_a_named_operation_is_that_one(journal: Journal, policy: str) -> None:
+    """Open or not known, whatever else is open, and whatever is to be done about that."""
+    begin(journal, "op-1")
+    begin(journal, "flow-9", owner=ME.model_copy(update={"flow_run_id": "flow-9"}))
+    asked = request(operation="op-1", on_open_run=policy)
+    assert choose(journal, asked, again=True) == Operation(id="op-1", again=True)
+    asked = request(operation="op-2", on_open_run=policy)
+    assert choose(journal, asked) == Operation(id="op-2", again=True)
+
+
+def test_a_named_operation_of_a_rehearsal_is_another_one(journal: Journal) -> None:
+    """The same name on the other side was never begun: it does not count its attempts."""
+    key = begin(journal, "op-1", request={"sandbox": True})
+    journal.ended(key, OperationOutcome.FAILED, "failed")
+    assert choose(journal, request(operation="op-1")).attempt == 1
+    assert choose(journal, request(operation="op-1", sandbox=True)).attempt == 2
+
+
+@pytest.mark.parametrize("outcome", CLOSED)
+def test_an_attempt_without_a_model_is_followed_by_another(journal: Journal, outcome: OperationOutcome) -> None:
+    """It counts up from the last one, and its run cannot exist yet."""
+    for attempt in (1, 2):
+        journal.ended(begin(journal, "op-1", attempt), outcome, "over")
+        assert choose(journal, request(operation="op-1")) == Operation(id="op-1", attempt=attempt + 1)
+
+
+@pytest.mark.parametrize("outcome", JUDGED)
+def test_an_attempt_with_a_model_is_come_back_to(journal: Journal, outcome: OperationOutcome) -> None:
+    """Good or bad, it is paid for: asked for by name it is collected again, not trained again."""
+    begin(journal, "op-1", 1)
+    journal.ended(plan_of("op-1").operation_key, OperationOutcome.FAILED, "failed")
+    journal.judged(begin(journal, "op-1", 2), outcome, "judged")
+    assert choose(journal, request(operation="op-1")) == Operation(id="op-1", attempt=2, again=True)
+
+
+def test_a_retry_comes_back_to_what_its_flow_run_went_on_with(journal: Journal) -> None:
+    """Also when that was somebody else's operation once, and another one like it is newer."""
+    key = begin(journal, "op-1", owner=ME)
+    journal.claim(key, OTHER, NOON_S + 900, lambda _: True)
+    begin(journal, "newer", owner=ME)
+    assert choose(journal, flow_run=OTHER.flow_run_id, again=True) == Operation(id="op-1", again=True)
+
+
+def test_a_retry_whose_operation_was_carried_on_by_others_counts_from_there(journal: Journal) -> None:
+    """Another flow run took it over and was refused: its attempt is not begun a second time under the same key."""
+    key = begin(journal, "flow-9", owner=ME.model_copy(update={"flow_run_id": "flow-9"}))
+    journal.claim(key, OTHER, NOON_S + 900, lambda _: True)
+    journal.ended(key, OperationOutcome.REFUSED, "no such GPU")
+    assert choose(journal, again=True) == Operation(id="flow-9", attempt=2)
+
+
+def test_an_open_operation_like_it_is_gone_on_with(journal: Journal) -> None:
+    """The newest whose run the account can reach; limits and waiting make no other training of it."""
+    begin(journal, "older")
+    begin(journal, "newer")
+    begin(journal, "theirs", account="b" * 16)
+    begin(journal, "other", request={"dataset": "cats"})
+    begin(journal, "rehearsal", request={"sandbox": True})
+    asked = request(budget_credits=7, wait="none")
+    assert choose(journal, asked, lambda record: record.account == "a" * 16) == Operation(id="newer", again=True)
+
+
+def test_what_is_closed_or_somebody_elses_is_no_reason_to_wait(journal: Journal) -> None:
+    """Tomorrow's run of the same training is a new one; another account's cannot be watched."""
+    journal.judged(begin(journal, "op-1"), OperationOutcome.ACCEPTED, "good")
+    begin(journal, "theirs")
+    asked: list[str] = []
+
+    def is_ours(record: OperationRecord) -> bool:
+        asked.append(record.operation_id)
+        return False
+
+    assert choose(journal, is_ours=is_ours) == Operation(id="flow-9")
+    assert choose(journal, request(on_open_run="fail"), is_ours) == Operation(id="flow-9")
+    assert asked == ["theirs", "theirs"]
+
+
+def test_a_second_training_is_begun_on_request(journal: Journal) -> None:
+    """With on_open_run=new; a retry of that flow run comes back to its own all the same."""
+    begin(journal, "op-1")
+    asked = request(on_open_run="new")
+    assert choose(journal, asked) == Operation(id="flow-9")
+    begin(journal, "flow-9", owner=ME.model_copy(update={"flow_run_id": "flow-9"}))
+    assert choose(journal, asked, again=True) == Operation(id="flow-9", again=True)
+
+
+def test_an_open_one_is_an_error_on_request(journal: Journal) -> None:
+    """With on_open_run=fail: the error names it, how far it is, and both other ways."""
+    begin(journal, "op-1")
+    with pytest.raises(ConfigurationError) as caught:
+        choose(journal, request(on_open_run="fail"))
+    assert caught.value.context.field == "on_open_run"
+    for word in ("'op-1'", plan_of("op-1").run_name, "intent", "nothing was started", "=adopt", "=new"):
+        assert word in str(caught.value)
+
+
+def test_a_retry_of_its_own_is_not_an_open_one_like_it(journal: Journal) -> None:
+    """on_open_run=fail does not turn a flow run away from what it began itself."""
+    begin(journal, "flow-9", owner=ME.model_copy(update={"flow_run_id": "flow-9"}))
+    asked = request(on_open_run="fail")
+    assert choose(journal, asked, again=True) == Operation(id="flow-9", again=True)
+
+
+def test_a_run_started_by_hand_has_an_operation_of_its_own(journal: Journal) -> None:
+    """Called after the run, so that whoever takes it over finds it; what is open beside it does not matter."""
+    begin(journal, "op-1")
+    assert choose(journal, request(adopt="r7")) == Operation(id="run-r7", again=True)
+    journal.adopt(intent_of(plan_of("run-r7")), handle_of("r7"))
+    assert choose(journal, request(adopt="r7")) == Operation(id="run-r7", again=True)
+
+
+def test_a_run_that_is_known_keeps_its_operation(journal: Journal) -> None:
+    """Taken over by its id although a flow run began it: there is one attempt a run, on each side."""
+    key = begin(journal, "op-1")
+    journal.created(key, handle_of("r7"))
+    assert choose(journal, request(adopt="r7")) == Operation(id="op-1", again=True)
+    assert choose(journal, request(adopt="r7", sandbox=True)) == Operation(id="run-r7", again=True)
