@@ -83,9 +83,9 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
         raise
     if dossier.plan is not None and dossier.run is not None:
         dossier.settlement = settle_costs(dossier.plan, dossier.run)
-    close_operation(dossier)
     report = dossier.report(utc_now())
     publish_report(report)
+    close_operation(dossier)  # last: whoever is killed before has all of it done again, and pays nothing again
     factory, name = FINAL_STATES[report.outcome]
     # Prefect raises what a run that ended badly ended with, and chokes on values that cannot be raised.
     data = report if factory is Completed else RunEndedError(report)

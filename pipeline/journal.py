@@ -16,7 +16,7 @@ from pydantic import JsonValue, ValidationError
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
 
 from pipeline.budget import NO_CAPS, Caps, check_cap, day_start_s, month_start_s
-from pipeline.errors import JournalError
+from pipeline.errors import JournalError, OperationBusyError
 from pipeline.journal_records import (
     OPEN_STATES,
     ExportContent,
@@ -49,6 +49,8 @@ class Intent:
     """SHA-256 of what the model is made of."""
     content: ExportContent | None = None
     """What is trained on."""
+    alone_since_s: float | None = None
+    """When the same training was last looked for; one that the account began since then stands in the way. None: no."""
 
 
 class Journal:
@@ -69,6 +71,8 @@ class Journal:
 
         Raises:
             BudgetExceededError: The price does not fit under a cap; nothing was written.
+            OperationBusyError: Another operation began the same training since this one looked for such; nothing was
+                written.
             JournalError: It could not be committed; nothing may be sent.
         """
         now_s, plan = self._now(), intent.plan
@@ -76,6 +80,8 @@ class Journal:
             known = _find(tx, operations.c.key == plan.operation_key)
             if known is not None:
                 return known, True
+            if intent.alone_since_s is not None:
+                _check_alone(tx, intent, intent.alone_since_s)
             self._reserve(tx, intent, caps, now_s)
             tx.execute(insert(operations).values(_new_row(intent, now_s)))
             return _must(_find(tx, operations.c.key == plan.operation_key), plan.operation_key), False
@@ -281,6 +287,21 @@ def _read(row: dict[str, Any]) -> OperationRecord:
         f"operation {row['operation_id']!r} in the journal cannot be read by this release ({fields}): install the one "
         f"that wrote it"
     )
+
+
+def _check_alone(tx: Connection, intent: Intent, since_s: float) -> None:
+    """Refuse a training that somebody else has begun between our looking for it and this moment, ended or not."""
+    plan = intent.plan
+    same = and_(operations.c.fingerprint == plan.fingerprint, operations.c.account == intent.account)
+    begun = _is_open() | and_(
+        operations.c.created_at_s >= since_s, operations.c.state == OperationState.COLLECTED.value
+    )
+    twin = _find(tx, same, operations.c.operation_id != plan.operation.id, begun)
+    if twin is not None:
+        raise OperationBusyError(
+            f"the same training was begun as operation {twin.operation_id!r} in the meantime; nothing was started: run "
+            f"again to go on with that one, or ask with on_open_run=new for a second training"
+        )
 
 
 def _must(record: OperationRecord | None, key: str) -> OperationRecord:

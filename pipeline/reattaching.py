@@ -43,6 +43,11 @@ def choose_operation(
     return Operation(id=_given_id(request) or flow_run_id, again=again or _names_one(request))
 
 
+def begins_alone(request: TrainRequest) -> bool:
+    """Tell whether the same training, begun by somebody else, is to be left to them."""
+    return request.on_open_run != "new" and not _names_one(request)
+
+
 def _names_one(request: TrainRequest) -> bool:
     return request.operation is not None or request.adopt is not None
 

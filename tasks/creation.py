@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from pydantic import JsonValue
 
 from pipeline.adoption import find_earlier, take_by_id
@@ -18,6 +19,7 @@ from pipeline.journal import Intent, Journal
 from pipeline.models import CostEstimate, ExportReport, TrainingRun, TrainPlan
 from pipeline.ownership import LEASE_S
 from pipeline.provider import Provider
+from pipeline.reattaching import begins_alone
 from providers.connect import read_caps
 from tasks.credentials import open_provider
 from tasks.display import announce, say
@@ -105,8 +107,15 @@ def _log(
         owner_until_s=time.time() + LEASE_S,
         content_fingerprint=ingredients(plan, export) if export is not None else None,
         content=content_of(export) if export is not None else None,
+        alone_since_s=_looked_at_s() if begins_alone(plan.request) else None,
     )
     return AttemptLog(journal, intent, time, read_caps())
+
+
+def _looked_at_s() -> float:
+    """Return when this flow run began, and with that looked for operations that were open."""
+    run = FlowRunContext.get()
+    return run.start_time.timestamp() if run is not None else time.time()
 
 
 def _show(plan: TrainPlan, run: TrainingRun) -> None:
