@@ -232,6 +232,8 @@ class _LineHandler(logging.Handler):
         if not getattr(record, "train_pipeline", False):
             return
         line = record.getMessage()
+        if self._status is not None:  # an answer is being typed where it would be drawn
+            self._status.stop() if getattr(record, "asks", False) else self._status.start()
         if self._status is not None and getattr(record, "percent", None) is not None:
             self._status.update(line)
             return

@@ -109,6 +109,8 @@ def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
     finished = require_success(watched)
     note_completed(plan)
     check_wanted(plan)
+    if dossier.export is None:
+        _read_export(plan, dossier)
     artifact = dossier.artifact = download_model(plan, finished.run)
     dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
     check_wanted(plan)
@@ -139,11 +141,15 @@ def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> Train
     dossier.run = earlier
     dossier.cost = known_cost(plan)
     dossier.skip("price", "the training is already paid for")
+    return earlier
+
+
+def _read_export(plan: TrainPlan, dossier: Dossier) -> None:
+    """Read what a run that was taken over was trained on: only now, a deferred one is taken over at every look."""
     try:
         dossier.export = validate_export(plan)
     except PipelineError as error:
         dossier.skip("export", str(error))
-    return earlier
 
 
 def _watch(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> WatchedRun | None:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pipeline.budget import NO_CAPS, Caps
 from pipeline.dossier import Dossier
-from pipeline.errors import SmokeTestError, TrainingLostError
+from pipeline.errors import SmokeTestError, TrainingLostError, TrainingTimedOutError
 from pipeline.journal import Intent, Journal
 from pipeline.journal_records import OperationOutcome
 from pipeline.models import Outcome, RunHandle, RunStatus, Settlement, TrainingRun
@@ -100,6 +100,8 @@ def close_attempt(journal: Journal, dossier: Dossier) -> None:
         journal.ended(plan.operation_key, OperationOutcome.LOST, dossier.message)
     elif run is not None and run.status in ENDED:
         journal.ended(plan.operation_key, ENDED[run.status], dossier.message)
+    elif isinstance(error, TrainingTimedOutError):  # whoever comes back to it has a deadline of its own
+        journal.watch_until(plan.operation_key, None)
 
 
 def settle_attempt(journal: Journal, key: str, run: TrainingRun, settlement: Settlement | None) -> None:

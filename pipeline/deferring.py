@@ -7,6 +7,8 @@ from pipeline.polling import next_wait_s
 
 LEAST_S = 30.0
 """Bringing a flow run back takes its worker some ten seconds: looking more often keeps it busier than waiting would."""
+BACK_S = 30.0
+"""What bringing it back may take on a busy worker."""
 MOST_S = 900.0
 """A run that fails early is billed until somebody looks."""
 

@@ -127,6 +127,11 @@ class Journal:
             _settle(tx, key, billed)
             self._update(tx, operations.c.key == key, {"billed": billed})
 
+    def watch_until(self, key: str, deadline_at_s: float | None) -> None:
+        """Write down when watching is to end; none when it has ended and the next one to watch begins anew."""
+        with self._store.write() as tx:
+            self._update(tx, operations.c.key == key, {"deadline_at_s": deadline_at_s})
+
     def cancel_asked(self, key: str) -> None:
         """Write down that somebody wants the run ended; the first time counts."""
         known = and_(operations.c.key == key, operations.c.cancel_asked_at_s.is_(None))

@@ -91,7 +91,9 @@ def take_over(
             raise OperationBusyError(f"{closed}; nothing was started: run again to begin a new one")
         if other == owner:
             return held
-        if _is_visible(other) or clock.monotonic() >= until:
+        # A process of the same flow run that lives is about to end: it has handed the flow run back to Prefect.
+        visible = _is_visible(other) and other.flow_run_id != owner.flow_run_id
+        if visible or clock.monotonic() >= until:
             raise OperationBusyError(_busy(held, other))
         clock.sleep(_PAUSE_S)
 

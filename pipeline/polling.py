@@ -85,6 +85,7 @@ def observe(
     policy: PollPolicy,
     clock: Clock,
     forecast: Callable[[T], float | None] = no_forecast,
+    before_s: float = 0.0,
 ) -> Iterator[Look[T]]:
     """Look until the end, yielding every look; the first one at once.
 
@@ -93,6 +94,7 @@ def observe(
         policy: When to look again and how much to bear.
         clock: The ``time`` module, or a fake.
         forecast: Remaining seconds as predicted from an observation.
+        before_s: Seconds the job has been watched before: they count towards the deadline, and as elapsed.
 
     Raises:
         TrainingTimedOutError: The deadline passed, or nothing was seen for too long; the job itself goes on.
@@ -100,8 +102,8 @@ def observe(
         AuthenticationError: The key was refused again and again, beyond the grace period; the job itself goes on.
         PermissionDeniedError: The same, for the key's role.
     """
-    began = clock.monotonic()
-    patience = _Patience(policy, began)
+    began = clock.monotonic() - before_s
+    patience = _Patience(policy, began, clock.monotonic())
     while True:
         seen, error = _look(get)
         now = clock.monotonic()
@@ -146,10 +148,10 @@ def _look(get: Callable[[], T]) -> tuple[T | None, ProviderError | None]:
 class _Patience:
     """Bears failed looks since the last successful one, within the policy's limits."""
 
-    def __init__(self, policy: PollPolicy, began: float) -> None:
+    def __init__(self, policy: PollPolicy, began: float, now: float) -> None:
         self._policy = policy
         self._began = began
-        self.renew(began)
+        self.renew(now)
 
     def renew(self, now: float) -> None:
         """Take in one successful look."""

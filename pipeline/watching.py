@@ -21,6 +21,7 @@ def watch_run(
     policy: PollPolicy,
     clock: Clock,
     on_look: Callable[[Look[TrainingRun], WatchLog], None],
+    before_s: float = 0.0,
 ) -> WatchedRun:
     """Watch a training run until it ends or watching does; the result's status tells which, ``gave_up`` why.
 
@@ -31,13 +32,14 @@ def watch_run(
         clock: The ``time`` module, or a fake.
         on_look: Called with every look, before its wait; raises ``WatchStoppedError`` with ``context.code`` when the
             run is to be ended.
+        before_s: Seconds it has been watched before: they count towards the deadline.
 
     Raises:
         TrainingLostError: The provider does not know the run, beyond the grace period.
     """
     log = WatchLog(run)
     try:
-        for look in observe(get, policy, clock, RunForecast(clock)):
+        for look in observe(get, policy, clock, RunForecast(clock), before_s):
             log.add(look)
             on_look(look, log)
     except TrainingTimedOutError as error:

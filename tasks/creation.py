@@ -16,7 +16,7 @@ from pipeline.changes import content_of, ingredients
 from pipeline.creation import Creating, create_once
 from pipeline.errors import ErrorContext, TrainingCancelledError
 from pipeline.journal import Intent, Journal
-from pipeline.models import CostEstimate, ExportReport, TrainingRun, TrainPlan
+from pipeline.models import CostEstimate, ExportReport, RunStatus, TrainingRun, TrainPlan
 from pipeline.ownership import LEASE_S
 from pipeline.provider import Provider
 from pipeline.reattaching import begins_alone
@@ -58,6 +58,9 @@ def find_training(plan: TrainPlan) -> TrainingRun | None:
     """Return the run an earlier attempt at this operation started, or the one to take over, if any."""
     with open_provider(plan.request) as provider, opened_journal() as journal:
         record = journal.find(plan.operation_key)
+        if plan.request.wait == "defer" and record is not None and record.handle is not None:
+            # It comes back again and again: deferring looks, and bears what that meets.
+            return TrainingRun(handle=record.handle, status=RunStatus.UNKNOWN, provider_status="unseen", adopted=True)
         if record is None and plan.request.adopt is not None:
             run: TrainingRun | None = take_by_id(provider, plan, plan.request.adopt)
         else:

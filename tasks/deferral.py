@@ -5,23 +5,30 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect import get_client, runtime
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause
 from prefect.states import Scheduled
 
-from pipeline.deferring import next_look_s
+from pipeline.burning import BurnGuard
+from pipeline.deferring import BACK_S, next_look_s
 from pipeline.dossier import utc_now
-from pipeline.errors import ConfigurationError, ErrorContext, ProviderError
+from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError, WatchStoppedError
 from pipeline.models import CostEstimate, TrainingRun, TrainPlan
+from pipeline.polling import REFUSALS, Look, observe
 from pipeline.pricing import cost_so_far
 from pipeline.report import describe_progress
 from tasks.credentials import open_provider
 from tasks.display import Display, artifact_key, say
+from tasks.interruption import is_cancelled
 from tasks.journal import deadline_of
 
 STATE_NAME = "AwaitingTraining"
 """The flow run's state between two looks."""
+LATE_S = 3600.0
+"""Seconds after it was due from which a flow run counts as one that nobody brings back."""
 
 
 def check_deferrable(plan: TrainPlan) -> None:
@@ -37,21 +44,35 @@ def check_deferrable(plan: TrainPlan) -> None:
         )
 
 
+def comes_back(flow_run_id: str) -> bool:
+    """Tell whether a flow run that no process carries out is about to be again; False when Prefect does not know."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run_id)).state
+    except Exception:  # whatever its client raises: it may be another server's flow run
+        return False
+    if state is None or not (state.is_scheduled() or state.is_pending()):
+        return False
+    due = state.state_details.scheduled_time or state.timestamp
+    return due is not None and due > utc_now() - timedelta(seconds=LATE_S)
+
+
 def defer_until_ended(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | None) -> None:
-    """Return when the watch has something to do: the run has ended, or its deadline passed. Otherwise leave.
+    """Leave until the next look; return where a process has to stay.
+
+    That is when the run has ended, its deadline passed, its cost comes near the cap, or Prefect cannot be told.
 
     Raises:
         Pause: The flow run is scheduled for its next look, and this process ends.
+        TrainingLostError: The provider does not know the run, beyond the grace period.
+        AuthenticationError: The key was refused again and again, beyond the grace period.
+        PermissionDeniedError: The same, for the key's role.
     """
-    with open_provider(plan.request) as provider:
-        try:
-            run = provider.get_run(run.handle)
-        except ProviderError as error:
-            say(f"look failed: {error}", warning=True)
+    run = _look(plan, run)
     if run.status.is_terminal:
         return
     wait_s = next_look_s(run, plan.poll, deadline_of(plan), time.time())
-    if wait_s is None:
+    if wait_s is None or _too_dear(plan, run, cost, wait_s):
         return
     line = describe_progress(run, cost_so_far(cost, run, utc_now()))
     say(f"{line}; next look in {wait_s:.0f} s, no process is kept", percent=run.progress)
@@ -60,10 +81,46 @@ def defer_until_ended(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | No
     _leave(wait_s, line)
 
 
+def _look(plan: TrainPlan, run: TrainingRun) -> TrainingRun:
+    """Look once; again within its grace where the failure may be an end, as the watch would."""
+    with open_provider(plan.request) as provider:
+        for look in observe(lambda: provider.get_run(run.handle), plan.poll, time):
+            if look.seen is not None:
+                return look.seen
+            say(f"look failed: {look.error}", warning=True)
+            if look.error is None or not _may_be_an_end(plan, look.error):
+                break
+    return run
+
+
+def _may_be_an_end(plan: TrainPlan, error: ProviderError) -> bool:
+    # Who wants the run cancelled at its deadline is served by coming back until then, with whatever key.
+    return isinstance(error, NotFoundError) or (isinstance(error, REFUSALS) and plan.request.on_deadline == "keep")
+
+
+def _too_dear(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | None, wait_s: float) -> bool:
+    try:
+        BurnGuard(plan.request, cost).check(Look(run, None, 0.0, wait_s + BACK_S), run, utc_now())
+    except WatchStoppedError as error:
+        say(f"{error}: it is watched from here on", warning=True)
+        return True
+    return False
+
+
 def _leave(seconds: float, message: str) -> None:
+    """Hand the flow run back to Prefect; return when it does not take it."""
+    flow_run_id = str(runtime.flow_run.id)
+    if is_cancelled(flow_run_id):  # Prefect would schedule it all the same, and the wish would be lost
+        return
     when = utc_now() + timedelta(seconds=seconds)
-    with get_client(sync_client=True) as client:
-        answer: Any = client.set_flow_run_state(
-            runtime.flow_run.id, Scheduled(scheduled_time=when, name=STATE_NAME, message=message)
-        )
-    raise Pause(state=answer.state)
+    try:
+        with get_client(sync_client=True) as client:
+            answer: Any = client.set_flow_run_state(
+                UUID(flow_run_id), Scheduled(scheduled_time=when, name=STATE_NAME, message=message)
+            )
+    except Exception as error:  # whatever its client raises: a run that is being paid for must not notice
+        say(f"Prefect could not be told ({type(error).__name__}): this process stays", warning=True)
+        return
+    if answer.status is SetStateStatus.ACCEPT:
+        raise Pause(state=answer.state)
+    say(f"Prefect did not defer the flow run ({answer.status.value}): this process stays", warning=True)

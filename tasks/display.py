@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 from uuid import UUID
 
+from prefect import get_client, runtime
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -25,6 +26,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
@@ -37,10 +39,13 @@ BREAK_S = 30.0
 """Seconds without further tries after a write failed."""
 
 
-def say(message: str, *, percent: float | None = None, warning: bool = False) -> None:
-    """Log one line for people: on the run's page and, marked as ours, for the command line's display."""
+def say(message: str, *, percent: float | None = None, warning: bool = False, asks: bool = False) -> None:
+    """Log one line for people: on the run's page and, marked as ours, for the command line's display.
+
+    A line that asks is shown without a moving one below it, until the next one.
+    """
     level = logging.WARNING if warning else logging.INFO
-    _logger().log(level, message, extra={"train_pipeline": True, "percent": percent})
+    _logger().log(level, message, extra={"train_pipeline": True, "percent": percent, "asks": asks})
 
 
 def announce(event: str, subject: str, name: str, payload: dict[str, Any], *, rehearsal: bool) -> None:
@@ -130,6 +135,8 @@ class Display:
             return
         percent, description = newest
         if self._progress_id is None:
+            self._progress_id = _earlier_progress(key)
+        if self._progress_id is None:
             made = create_progress_artifact(progress=percent, key=key, description=description)
             self._progress_id = cast("UUID", made)  # a coroutine only inside an event loop, which this thread has not
         else:
@@ -139,6 +146,17 @@ class Display:
         if not self._complained:
             self._complained = True
             say(f"{reason}; the run goes on, parts of its display are missing", warning=True)
+
+
+def _earlier_progress(key: str) -> UUID | None:
+    """Return the progress artifact a flow run made before it was carried out again: it goes on with that one."""
+    if (runtime.flow_run.run_count or 1) < 2:
+        return None
+    ours = ArtifactFilterFlowRunId(any_=[UUID(str(runtime.flow_run.id))])
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]), flow_run_id=ours)
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=wanted, limit=1)
+    return found[0].id if found else None
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:

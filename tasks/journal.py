@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 
 from prefect import runtime
@@ -75,13 +76,28 @@ def known_cost(plan: TrainPlan) -> CostEstimate | None:
 
 
 def deadline_of(plan: TrainPlan) -> float | None:
-    """Return when watching the attempt is to end, in seconds since the epoch; none when that is not known."""
+    """Return when watching the attempt is to end, in seconds since the epoch; none when that is not known.
+
+    It outlives this process. Once it has passed and the watch has ended for it, whoever asks next begins anew.
+    """
     try:
         with opened_journal() as journal:
             record = journal.find(plan.operation_key)
+            if record is None or record.deadline_at_s is not None:
+                return record.deadline_at_s if record is not None else None
+            deadline_at_s = time.time() + plan.poll.deadline_s
+            journal.watch_until(plan.operation_key, deadline_at_s)
     except JournalError:
         return None
-    return record.deadline_at_s if record is not None else None
+    return deadline_at_s
+
+
+def watched_before_s(plan: TrainPlan) -> float:
+    """Return for how long a deferred training has been watched by now; 0 for one that a process is kept for."""
+    deadline_at_s = deadline_of(plan) if plan.request.wait == "defer" else None
+    if deadline_at_s is None:
+        return 0.0
+    return max(0.0, time.time() + plan.poll.deadline_s - deadline_at_s)
 
 
 def close_failed(plan: TrainPlan, run: TrainingRun) -> None:

@@ -7,7 +7,7 @@ import time
 from prefect import runtime, task
 
 from pipeline.collection import check_output_dir
-from pipeline.errors import NotFoundError
+from pipeline.errors import NotFoundError, OperationBusyError
 from pipeline.fallback import as_attempted
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord
@@ -17,7 +17,7 @@ from pipeline.planning import check_reachable, resolve_plan
 from pipeline.provider import Provider
 from pipeline.reattaching import choose_operation
 from tasks.credentials import open_provider
-from tasks.deferral import check_deferrable
+from tasks.deferral import check_deferrable, comes_back
 from tasks.display import say
 from tasks.journal import current_owner, opened_journal
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
@@ -40,14 +40,33 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
             attempted = resolve_plan(as_attempted(request, record.request), provider.profile, chosen)
             plan = attempted.model_copy(update={"fingerprint": plan.fingerprint})
         check_deferrable(plan)
-        check_reachable(provider, plan)
+        if not _is_deferred_run(plan, record):
+            check_reachable(provider, plan)
         check_output_dir(plan.output_dir)
         if record is not None and record.state.is_open:
-            take_over(journal, record, current_owner(), time)
-            say(f"going on with operation {record.operation_id}, which is open since an earlier run ({record.state})")
+            _go_on(journal, record, plan)
     say(f"plan: {plan.run_name} ({request.pipeline} on {request.gpu}) at {plan.profile.title}")
     say(f"operation: {chosen.id} (--operation comes back to it, and pays nothing again)")
     return plan
+
+
+def _is_deferred_run(plan: TrainPlan, record: OperationRecord | None) -> bool:
+    """Tell whether this is about a run that is paid for and looked at with patience: nothing else may end it."""
+    return plan.request.wait == "defer" and record is not None and record.handle is not None
+
+
+def _go_on(journal: Journal, record: OperationRecord, plan: TrainPlan) -> None:
+    owner = current_owner()
+    before = record.flow_run_id
+    if before != owner.flow_run_id and before is not None and comes_back(before):
+        message = f"operation {record.operation_id!r} is carried out by flow run {before}, which comes back to it"
+        raise OperationBusyError(
+            f"{message}: let it finish, cancel it, or ask with on_open_run=new for another training"
+        )
+    take_over(journal, record, owner, time)
+    if before != owner.flow_run_id:
+        journal.watch_until(record.key, time.time() + plan.poll.deadline_s)
+    say(f"going on with operation {record.operation_id}, which is open since an earlier run ({record.state})")
 
 
 def _choose(journal: Journal, provider: Provider, request: TrainRequest, begun: Operation) -> Operation:

@@ -23,7 +23,7 @@ from pipeline.watching import WatchLog, watch_run
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
 from tasks.interruption import OwnState
-from tasks.journal import note_cancel, note_cancelled
+from tasks.journal import note_cancel, note_cancelled, watched_before_s
 
 FINAL_STATES: dict[RunStatus, tuple[Any, str]] = {
     RunStatus.COMPLETED: (Completed, "Completed"),
@@ -38,7 +38,8 @@ def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | Non
     """Return a state named for how the run ended, with what was seen as its data."""
     with open_provider(plan.request) as provider, Display() as display, OwnState() as own:
         shown = _Shown(plan, cost, display, own)
-        seen = watch_run(run, lambda: provider.get_run(run.handle), plan.poll, own.interrupting(time), shown.look)
+        clock, before_s = own.interrupting(time), watched_before_s(plan)
+        seen = watch_run(run, lambda: provider.get_run(run.handle), plan.poll, clock, shown.look, before_s)
         watched = _end(provider, plan, seen)
     factory, name = FINAL_STATES.get(watched.run.status, (Failed, "NotCancelled" if watched.stopped else "TimedOut"))
     state: State[WatchedRun] = factory(name=name, message=watched.run.error_message, data=watched)

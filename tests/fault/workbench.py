@@ -77,10 +77,13 @@ def skip_waiting(clock: SkippingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     import providers.connect
     import tasks.collection
     import tasks.creation
+    import tasks.deferral
     import tasks.exports
+    import tasks.journal
     import tasks.polling
 
-    for module in (tasks.collection, tasks.creation, tasks.exports, tasks.polling):
+    waiting = (tasks.collection, tasks.creation, tasks.deferral, tasks.exports, tasks.journal, tasks.polling)
+    for module in waiting:
         monkeypatch.setattr(module, "time", clock)
     options = functools.partial(providers.connect.ClientOptions, clock=clock)
     monkeypatch.setattr(providers.connect, "ClientOptions", options)

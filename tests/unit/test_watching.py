@@ -10,8 +10,8 @@ import pytest
 from pipeline.errors import ProviderUnavailableError
 from pipeline.models import CurvePoint, RunStatus, TrainingRun
 from pipeline.polling import Look
-from pipeline.watching import WatchLog
-from tests.unit.conftest import make_run
+from pipeline.watching import WatchLog, watch_run
+from tests.unit.conftest import POLICY, FakeClock, make_run
 
 DONE = make_run(RunStatus.COMPLETED)
 
@@ -108,3 +108,28 @@ def test_a_log_without_a_look_has_the_run_as_it_was_created() -> None:
     """It exists, and is billed, whether it was ever seen or not."""
     result = _log((1.0, None)).result("blind")
     assert (result.run.status, result.looks, result.failed_looks, result.gave_up) == (RunStatus.PENDING, 0, 1, "blind")
+
+
+@pytest.mark.parametrize(("before_s", "watched_s"), [(0.0, 7200.0), (7000.0, 7200.0), (9000.0, 9000.0)])
+def test_what_was_watched_before_counts_towards_the_deadline(
+    before_s: float, watched_s: float, clock: FakeClock
+) -> None:
+    """A watch that another process began ends when it would have; one that is overdue ends after one look."""
+    began, run = clock.monotonic(), make_run(RunStatus.PENDING)
+    watched = watch_run(run, lambda: run, POLICY, clock, lambda *_: None, before_s)
+    assert watched.watched_s == pytest.approx(watched_s)
+    assert clock.monotonic() - began == pytest.approx(watched_s - before_s)
+    assert watched.gave_up is not None
+
+
+def test_what_was_watched_before_is_not_blindness(clock: FakeClock) -> None:
+    """Only failed looks of this watch make it give up for not seeing anything."""
+    answers = iter([ProviderUnavailableError("503"), DONE])
+
+    def look() -> TrainingRun:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert watch_run(make_run(), look, POLICY, clock, lambda *_: None, 7000.0).run.status is RunStatus.COMPLETED
