@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 OLD_CLIENT := .venv-pictograph-1.0
 ARGS ?=
 
-.PHONY: run test check e2e serve crash install install-test format screenshots clean
+.PHONY: run test check contract faults e2e serve crash install install-test format screenshots clean
 
 run: $(VENV)/.installed-sandbox  ## train a model in the local sandbox and show the result
 	$(BIN)/python -m flows.train_pipeline $(ARGS)
 
-test: check $(OLD_CLIENT)/.installed  ## every test
-	$(BIN)/python -m pytest tests/contract tests/fault tests/e2e $(ARGS)
+test: check $(OLD_CLIENT)/.installed  ## every test; the slow ones side by side, for they mostly wait
+	$(MAKE) --jobs 2 faults contract e2e
+
+contract: $(VENV)/.installed-test $(OLD_CLIENT)/.installed  ## adapter, sandbox and trainers against the vendors' clients
+	$(BIN)/python -m pytest tests/contract $(ARGS)
+
+faults: $(VENV)/.installed-test  ## the flow against faults, deaths and cancels
+	$(BIN)/python -m pytest tests/fault $(ARGS)
 
 check: $(VENV)/.installed-test  ## format, lint, types, unit tests
 	$(BIN)/ruff format --check .

@@ -160,13 +160,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(given, exit_on_error=False, print_error=False)
     except (CycloptsError, _UsageError) as error:
-        for line in _explain(error):
+        for line in explain(error):
             Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
         return EXIT_CODES[Outcome.USAGE]
     return result if isinstance(result, int) else 0
 
 
-def _explain(error: CycloptsError | _UsageError) -> list[str]:
+def explain(error: CycloptsError | _UsageError) -> list[str]:
     """Return one line for each mistake: the option, the value, what is allowed."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
@@ -188,11 +188,11 @@ def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = Fal
     # Prefect gives its temporary server 20 s; a busy machine with a new database needs more.
     patience_s = max(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value(), SERVER_START_S)
     if not verbose:
-        _hush_server()
+        hush_server()
     console = Console(stderr=True, soft_wrap=True)
     try:
         with (
-            _live(console, verbose=verbose),
+            live_lines(console, verbose=verbose),
             temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience_s}),
         ):
             state = train_pipeline(request, return_state=True)
@@ -245,7 +245,7 @@ class _LineHandler(logging.Handler):
         return logging.Formatter().formatTime(record, "%H:%M:%S")
 
 
-def _hush_server() -> None:
+def hush_server() -> None:
     """Keep the temporary server, which Prefect starts when none is configured, from writing between our lines."""
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -255,7 +255,7 @@ def _hush_server() -> None:
 
 
 @contextmanager
-def _live(console: Console, *, verbose: bool) -> Iterator[None]:
+def live_lines(console: Console, *, verbose: bool) -> Iterator[None]:
     """Show our lines, and Prefect's own only when asked."""
     loggers = [logging.getLogger(name) for name in (*RUN_LOGGERS, "train_pipeline")]
     status = console.status("starting Prefect") if console.is_terminal else None

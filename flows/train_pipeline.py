@@ -23,6 +23,7 @@ from pipeline.polling import require_success
 from tasks.approval import await_approval
 from tasks.changes import compare_content
 from tasks.collection import download_model
+from tasks.crashes import refuse_crash_loop
 from tasks.creation import create_training, find_training
 from tasks.deferral import defer_until_ended
 from tasks.display import say
@@ -72,6 +73,7 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
     """
     dossier = Dossier(request, current_operation(request), utc_now())
     try:
+        refuse_crash_loop()
         with lease() as held:
             _run_stages(request, dossier, held)
     except PipelineError as error:

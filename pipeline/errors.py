@@ -7,6 +7,7 @@
     ├── BudgetExceededError           raise the cap or lower the work
     ├── JournalError                  the journal cannot be read or written: nothing is started without it
     ├── OperationBusyError            another live flow run carries the operation out
+    ├── CrashLoopError                the flow run's process died again and again; its training goes on
     ├── ProviderError
     │   ├── RetryableProviderError    the same request may be sent again when it is safe to repeat
     │   │   ├── TransportError        no answer: connection, reset, timeout
@@ -96,6 +97,10 @@ class JournalError(PipelineError):
 
 class OperationBusyError(PipelineError):
     """Another flow run that is alive carries this operation out: let it, or ask for a new one."""
+
+
+class CrashLoopError(PipelineError):
+    """The flow run crashed and came back too often; its training goes on and can be collected by another one."""
 
 
 class ProviderError(PipelineError):

@@ -146,6 +146,31 @@ class TrainRequest(Value):
     """Folder under which the run's folder is made."""
 
 
+class SweepRequest(Value):
+    """What a sweep looks after, and what it may do about what it finds."""
+
+    provider: Literal["pictograph"] = "pictograph"
+    """The hosted provider whose account is swept."""
+    sandbox: bool = False
+    """Sweep the local sandbox instead of the hosted account."""
+    credentials: str | None = None
+    """Name of the Prefect credentials block that holds the API key; empty reads the environment."""
+    flow_run: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Look after what this flow run started and nothing else, at whatever account: its id, or prefect.flow-run.ID."""
+    flow_gone: Literal["notify", "adopt", "cancel"] = "adopt"
+    """A training that goes on although its flow run failed, crashed or is gone: say so, go on with it, or end it."""
+    uncollected: Literal["notify", "adopt"] = "adopt"
+    """A training that completed and whose model nobody has judged: say so, or go on with it."""
+    past_deadline: Literal["notify", "adopt", "cancel"] = "notify"
+    """A training past its deadline that nobody watches; it is cancelled in any case where its own request says so."""
+    over_budget: Literal["notify", "cancel"] = "cancel"
+    """A training that has cost more than its request's cap: say so, or end it."""
+    cancel_unconfirmed: Literal["notify", "cancel"] = "cancel"
+    """A training somebody wanted ended that is not seen to have ended: say so, or ask the provider again."""
+    unknown_runs: Literal["notify", "cancel"] = "notify"
+    """Trainings of the account that the journal does not know; cancel ends what may be somebody else's."""
+
+
 class GuaranteeLevel(StrEnum):
     """How firmly one request becomes one paid training."""
 

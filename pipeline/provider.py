@@ -110,6 +110,9 @@ class Provider(Protocol):
     def get_runs(self, handles: tuple[RunHandle, ...]) -> tuple[TrainingRun, ...]:
         """Look at many runs with as few requests as the API allows; unknown ones are left out."""
 
+    def live_runs(self) -> tuple[TrainingRun, ...]:
+        """Return every run of the account that has not ended, with as few requests as the API allows."""
+
     def cancel_run(self, handle: RunHandle) -> TrainingRun:
         """Ask for the end of a run; a run that has already ended is returned as it is."""
 

@@ -42,6 +42,7 @@ from pipeline.provider import ByteStream, ResumePoint
 from providers.http import ApiClient, ClientOptions
 from providers.pictograph_credits import Credits
 from providers.pictograph_exports import Datasets, Exports, export_key
+from providers.pictograph_jobs import Jobs
 from providers.pictograph_ledger import back_to, is_about
 from providers.pictograph_models import Models
 from providers.pictograph_session import PAGE_SIZE, PictographSession, check_side
@@ -57,7 +58,7 @@ _NAMES_SHOWN = 10
 
 
 class PictographProvider:
-    """Implements ``pipeline.provider.Provider``; ``credits datasets exports training models`` are the typed API."""
+    """Implements ``pipeline.provider.Provider``; ``credits datasets exports training jobs models``: the typed API."""
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class PictographProvider:
         self.datasets = Datasets(self._session)
         self.exports = Exports(self._session, self._storage)
         self.training = Training(self._session)
+        self.jobs = Jobs(self._session, self.training)
         self.models = Models(self._session, self._storage)
 
     @property
@@ -225,6 +227,11 @@ class PictographProvider:
             with suppress(NotFoundError):
                 found[run_id] = self.get_run(wanted[run_id])
         return tuple(found[run_id] for run_id in wanted if run_id in found)
+
+    def live_runs(self) -> tuple[TrainingRun, ...]:
+        """Return every run of the account that has not ended, a hundred a request."""
+        found = {run.handle.run_id: run for run in self.jobs.iter_active()}
+        return tuple(run for run in found.values() if not run.status.is_terminal)
 
     def cancel_run(self, handle: RunHandle) -> TrainingRun:
         """Ask for the end of a run; a run that has already ended is returned as it is."""

@@ -11,7 +11,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, ValidationError
 
 from pipeline.errors import ConfigurationError, ErrorContext, PipelineError, TransportError
-from pipeline.models import TrainRequest
+from pipeline.models import SweepRequest, TrainRequest
 from pipeline.provider import Provider
 from providers.connect import connect
 
@@ -25,7 +25,7 @@ class PictographCredentials(Block):
     api_key: SecretStr = Field(description="API key, begins with pk_live_.")
 
 
-def open_provider(request: TrainRequest) -> closing[Provider]:
+def open_provider(request: TrainRequest | SweepRequest) -> closing[Provider]:
     """Connect to the request's provider; every stage opens its own connection and closes it.
 
     Raises:

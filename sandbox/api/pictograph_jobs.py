@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from sandbox.api.pictograph_call import Call, Ref, Viewer
 from sandbox.api.pictograph_dialect import V2_ONLY, DialectRoute
@@ -17,6 +17,10 @@ from sandbox.store import Row, every, exports, first, notifications, runs
 router = APIRouter(route_class=DialectRoute)
 _NEWEST = 1000
 _WORDS = {"pending": "queued", "processing": "running"}
+_ENDED: dict[str, tuple[ColumnElement[bool], ...]] = {  # the newest thousand are those of the filter
+    "active": (runs.c.completed_at.is_(None),),
+    "finished": (runs.c.completed_at.is_not(None),),
+}
 JobStatus = Literal["all", "active", "finished", "queued", "running", "completed", "failed", "cancelled"]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Offset = Annotated[int, Query(ge=0)]
@@ -33,7 +37,9 @@ def list_jobs(
     """Answer trainings and exports as jobs, newest first."""
     with call.sandbox.store.read() as tx:
         mine = (runs.c.account_id == call.account.id, runs.c.pipeline_type.in_(visible_pipelines(call.account)))
-        trainings = every(tx, select(runs).where(*mine).order_by(runs.c.seq.desc()).limit(_NEWEST))
+        trainings = every(
+            tx, select(runs).where(*mine, *_ENDED.get(status, ())).order_by(runs.c.seq.desc()).limit(_NEWEST)
+        )
         owned = select(exports).where(exports.c.account_id == call.account.id)
         built = every(tx, owned.order_by(exports.c.created_at.desc()).limit(_NEWEST))
     jobs = [] if kind not in (None, "training") else [_training_job(run) for run in trainings]

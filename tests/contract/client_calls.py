@@ -17,7 +17,7 @@ def perform(client: Any, target: str, args: list[Any], kwargs: dict[str, Any]) -
     resource, method = target.split(".")
     try:
         result = getattr(getattr(client, resource), method)(*args, **kwargs)
-        if method == "iter":
+        if method == "iter" or target == "jobs.list":
             list(result)
     except Exception as exc:  # the vendor's own tree; the caller wants to know, not to handle
         return f"{type(exc).__name__}: {exc}"

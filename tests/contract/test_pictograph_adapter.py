@@ -328,7 +328,8 @@ def test_a_list_that_the_published_client_cannot_read(new_account: NewAccount) -
     """As with the vendor, a detectron2 run breaks today's client's lists and not ours; naming the others mends it."""
     account = new_account(dialect="both", pipelines=REQUESTABLE, script=SHORT)
     plan = account.plan(pipeline="detectron2")
-    run = account.finish(account.provider.create_run(plan, account.export(plan)))
+    order = account.provider.order(plan, account.export(plan))
+    run = account.finish(account.provider.create_run(plan, order))
     assert run.status is RunStatus.COMPLETED
     assert [row.pipeline for row in account.provider.training.list()] == ["detectron2"]
     assert account.provider.get_model(run).task is ModelTask.INSTANCE_SEGMENTATION

@@ -251,6 +251,8 @@ CURRENT_ERA = (
          lambda s: s.provider.training.quote(SPEC)),
     Call("training.bulk_cancel", lambda side, _era, _folder: ([[side.other_live_run]], {}),
          lambda s: s.provider.training.bulk_cancel((s.other_live_run,))),
+    Call("jobs.list", fixed(status="active", type="training", page_size=100),
+         lambda s: list(s.provider.jobs.iter_active())),
     Call("models.versions", by_id(lambda s: s.model.id, "model_id"), lambda s: s.provider.models.versions(s.model.id)),
     Call("models.files", by_id(lambda s: s.model.id, "model_id"), lambda s: s.provider.models.files(s.model.id)),
 )  # fmt: skip

@@ -40,7 +40,7 @@ def test_the_run_page_tells_the_story(page: Browser, accepted: FlowRun, ui: str)
     """Name, state and log lines at once; every stage under Task Runs; every artifact under Artifacts."""
     base = accepted.api.removesuffix("/api")
     page.open(
-        f"{base}{ui}/runs/flow-run/{accepted.id}", "rehearse-road-signs-yolox", "Completed", "9 Task runs", "plan: "
+        f"{base}{ui}/runs/flow-run/{accepted.id}", "rehearse-road-signs-yolox", "Completed", "10 Task runs", "plan: "
     )
     page.click("Task Runs")
     page.wait_for(*(run["name"] for run in accepted.task_runs()))

@@ -88,7 +88,7 @@ class TestOptions:
 
     def test_help_documents_every_field(self, ground: Ground) -> None:
         """--help exits 0 and shows every field of the request, by its option, with its own sentence."""
-        done = ground.run("--help")
+        done = ground.run("--help", COLUMNS="300")  # wide enough that no option breaks into its own sentence
         assert done.code == 0
         shown = _squeezed(done.out)
         fields: dict[str, FieldInfo] = {**TrainRequest.model_fields, **TrainConfig.model_fields}

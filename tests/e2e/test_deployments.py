@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from deployments.serve import load_deployments
+from flows.sweep_runs import sweep_runs
 from flows.train_pipeline import train_pipeline
-from pipeline.models import TrainConfig, TrainRequest
+from pipeline.models import SweepRequest, TrainConfig, TrainRequest
 from sandbox.client import SandboxAccount
 from tests.e2e.conftest import QUICK_STEPS, ROOT, RUN_S, address_of
 from tests.waiting import eventually
@@ -27,6 +28,11 @@ from tests.waiting import eventually
 DEFINED = {
     entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 }
+REQUESTS: dict[str, tuple[Any, type[TrainRequest] | type[SweepRequest]]] = {
+    "flows/train_pipeline.py:train_pipeline": (train_pipeline, TrainRequest),
+    "flows/sweep_runs.py:sweep_runs": (sweep_runs, SweepRequest),
+}
+"""Each entrypoint's flow and what it is asked with."""
 QUICK = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
 """Look for scheduled runs every second."""
 
@@ -41,8 +47,9 @@ def prefect(api: str, *arguments: str, **environment: str) -> str:
 
 
 def find_deployments(api: str) -> dict[str, dict[str, Any]]:
-    """Return the server's deployments of our flow, by name."""
-    answer = httpx.post(f"{api}/deployments/filter", json={"flows": {"name": {"any_": ["train-pipeline"]}}}, timeout=30)
+    """Return the server's deployments of our flows, by name."""
+    ours = {"flows": {"name": {"any_": ["train-pipeline", "sweep-runs"]}}}
+    answer = httpx.post(f"{api}/deployments/filter", json=ours, timeout=30)
     return {entry["name"]: entry for entry in answer.raise_for_status().json()}
 
 
@@ -81,10 +88,12 @@ class TestDefinitions:
     @pytest.mark.parametrize("name", DEFINED)
     def test_parameters_fit_the_flow(self, name: str) -> None:
         """Every parameter given is one the flow takes, and a request given there is a valid one."""
-        parameters = DEFINED[name]["parameters"]
-        assert set(parameters) <= set(inspect.signature(train_pipeline.fn).parameters)
-        if "request" in parameters:
-            assert TrainRequest.model_validate(parameters["request"]).dataset
+        flow, request = REQUESTS[DEFINED[name]["entrypoint"]]
+        given = [DEFINED[name], *DEFINED[name].get("triggers", [])]
+        for parameters in [one["parameters"] for one in given]:
+            assert set(parameters) <= set(inspect.signature(flow.fn).parameters)
+            if "request" in parameters:
+                assert request.model_validate(parameters["request"])
 
     def test_every_definition_is_deployed(self, deployed: dict[str, dict[str, Any]]) -> None:
         """Names, descriptions, parameters and entrypoint arrive as written."""
@@ -114,14 +123,46 @@ class TestDefinitions:
             ]
             assert ours == theirs
 
+    def test_served_triggers_are_those_of_the_file(
+        self, deployed: dict[str, dict[str, Any]], prefect_server: str
+    ) -> None:
+        """The automations that serving would make equal those that deploying has made, deployment by deployment."""
+        for made in load_deployments():
+            for trigger in made.triggers:
+                trigger.set_deployment_id(deployed[made.name]["id"])
+            ours = [trigger.as_automation().model_dump(mode="json") for trigger in made.triggers]
+            theirs = automations_of(prefect_server, deployed[made.name]["id"])
+            assert len(ours) == len(theirs) == len(DEFINED[made.name].get("triggers", []))
+            for mine, other in zip(ours, theirs, strict=True):
+                for key in ("name", "enabled"):
+                    assert mine[key] == other[key]
+                for key in ("expect", "match", "match_related", "posture", "threshold", "within", "for_each"):
+                    assert _sorted(mine["trigger"][key]) == _sorted(other["trigger"][key]), key
+                assert [one["parameters"] for one in mine["actions"]] == [one["parameters"] for one in other["actions"]]
+
+
+def automations_of(api: str, deployment: str) -> list[dict[str, Any]]:
+    """Return the automations that belong to a deployment."""
+    answer = httpx.get(f"{api}/automations/related-to/prefect.deployment.{deployment}", timeout=30)
+    return list(answer.raise_for_status().json())
+
+
+def _sorted(value: Any) -> Any:
+    """Return a list in order: Prefect keeps sets there."""
+    return sorted(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+
 
 class TestForm:
     """What the run form knows."""
 
     def test_every_field_is_described(self, deployed: dict[str, dict[str, Any]]) -> None:
         """Each field of the request carries its sentence, and where it applies its choices and limits."""
-        definitions = deployed["manual"]["parameter_openapi_schema"]["definitions"]
-        for model in (TrainRequest, TrainConfig):
+        definitions = {
+            name: definition
+            for deployment in ("manual", "sweep")
+            for name, definition in deployed[deployment]["parameter_openapi_schema"]["definitions"].items()
+        }
+        for model in (TrainRequest, TrainConfig, SweepRequest):
             shown = definitions[model.__name__]["properties"]
             assert set(shown) == set(model.model_fields)
             for name, field in model.model_fields.items():
@@ -152,17 +193,44 @@ class TestForm:
         assert _count_runs(prefect_server) == before
 
     def test_the_nightly_schedule_waits_to_be_switched_on(self, deployed: dict[str, dict[str, Any]]) -> None:
-        """One schedule, at two in the morning, inactive; never two runs at a time; none on the manual one."""
+        """One schedule, at two in the morning, inactive; never two runs at a time; none on the manual one.
+
+        The sweep's, every quarter of an hour, waits as well.
+        """
         (schedule,) = deployed["nightly"]["schedules"]
         assert schedule["schedule"]["cron"] == "0 2 * * *"
         assert schedule["active"] is False
         assert deployed["nightly"]["global_concurrency_limit"]["limit"] == 1
         assert deployed["nightly"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
-        assert deployed["manual"]["schedules"] == []
+        assert deployed["manual"]["schedules"] == deployed["reconcile"]["schedules"] == []
+        (schedule,) = deployed["sweep"]["schedules"]
+        assert (schedule["schedule"]["cron"], schedule["active"]) == ("*/15 * * * *", False)
 
 
 def _count_runs(api: str) -> int:
     return int(httpx.post(f"{api}/flow_runs/count", json={}, timeout=30).raise_for_status().json())
+
+
+class TestTriggers:
+    """What Prefect starts by itself."""
+
+    @pytest.mark.parametrize("end", ["CANCELLED", "CRASHED"])
+    def test_a_flow_run_without_a_process_is_reconciled(
+        self, end: str, deployed: dict[str, dict[str, Any]], prefect_server: str
+    ) -> None:
+        """Cancelled or crashed while nobody carries it out: a run of ``reconcile`` that is told which one it was."""
+        run = order(prefect_server, deployed["manual"]["id"], {"dataset": "x"}).json()["id"]
+        state = {"state": {"type": end, "name": end.title()}, "force": True}
+        httpx.post(f"{prefect_server}/flow_runs/{run}/set_state", json=state, timeout=30).raise_for_status()
+        wanted = {"deployments": {"id": {"any_": [deployed["reconcile"]["id"]]}}}
+
+        def started() -> list[dict[str, Any]]:
+            return list(httpx.post(f"{prefect_server}/flow_runs/filter", json=wanted, timeout=30).json())
+
+        (made,) = eventually(started, pause_s=0.1)
+        httpx.delete(f"{prefect_server}/flow_runs/{made['id']}", timeout=30).raise_for_status()  # no worker's business
+        asked = SweepRequest.model_validate(made["parameters"]["request"])
+        assert asked == SweepRequest(flow_run=f"prefect.flow-run.{run}", flow_gone="notify", uncollected="notify")
 
 
 class TestRuns:
@@ -195,11 +263,11 @@ class TestRuns:
     def test_serving_runs_it(
         self, prefect_server: str, scripted: Callable[..., SandboxAccount], tmp_path: Path
     ) -> None:
-        """``python -m deployments.serve`` offers both deployments and runs what is asked of them."""
+        """``python -m deployments.serve`` offers every deployment and runs what is asked of them."""
         account = scripted(steps=QUICK_STEPS)
         said = tmp_path / "said.txt"
         with _serving(prefect_server, address_of(account), said):
-            eventually(lambda: all(f"train-pipeline/{name}" in said.read_text(encoding="utf-8") for name in DEFINED))
+            eventually(lambda: all(f"/{name}" in said.read_text(encoding="utf-8") for name in DEFINED))
             manual = find_deployments(prefect_server)["manual"]
             request = {"dataset": "road-signs", "sandbox": True, "output_dir": str(tmp_path), "poll_interval_s": 0.1}
             answer = order(prefect_server, manual["id"], request)

@@ -32,13 +32,14 @@ class TestRunPage:
         assert facts["state"]["message"] == accepted.report.message
 
     def test_every_stage_is_a_task_run_with_a_speaking_name(self, accepted: FlowRun) -> None:
-        """Nine stages in order, named for what they work on, all completed at the first attempt."""
+        """Ten stages in order, named for what they work on, all completed at the first attempt."""
         assert accepted.report.plan is not None
         name = accepted.report.plan.run_name
         runs = accepted.task_runs()
         assert [run["name"] for run in runs] == [
             "plan-road-signs",
             f"validate-{name}",
+            f"compare-{name}",
             f"price-{name}",
             f"create-{name}",
             f"await-{name}",
@@ -135,12 +136,13 @@ CANCELLED = ({"status": "running"}, {"status": "cancelled"})
 ENDLESS = ({"status": "running", "for_looks": 1},)
 ENDS: dict[Outcome, tuple[dict[str, Any], dict[str, Any], str]] = {
     Outcome.ACCEPTED: ({}, {}, "ran on real pictures"),
-    Outcome.SUBMITTED: ({}, {"wait": False}, "goes on at the provider"),
+    Outcome.SUBMITTED: ({}, {"wait": "none"}, "goes on at the provider"),
     Outcome.REJECTED: ({"model": "tiny"}, {}, "model"),
     Outcome.FAILED: ({"steps": FAILING}, {}, "CUDA out of memory"),
     Outcome.OVER_BUDGET: ({}, {"budget_usd": 0.001}, "budget_usd"),
     Outcome.TIMED_OUT: ({"steps": ENDLESS}, {"deadline_s": 0.3}, "goes on"),
     Outcome.CANCELLED: ({"steps": CANCELLED}, {}, "cancelled"),
+    Outcome.SKIPPED: ({}, {"if_changed": True}, "nothing changed"),
     Outcome.USAGE: ({}, {"dataset": "no-such-signs"}, "no-such-signs"),
 }
 """For each outcome: the account's script, the request, and words of the reason."""
@@ -158,6 +160,8 @@ def test_the_final_state_is_named_for_what_happened(
     """State name, type and message say it; so do the report on the page and the last event."""
     script, request, words = ENDS[outcome]
     account = scripted(**{"steps": QUICK_STEPS, **script})
+    if outcome is Outcome.SKIPPED:
+        assert run_flow(account).report.outcome is Outcome.ACCEPTED  # the model that nothing has changed since
     run = run_flow(account, **request)
     factory, name = FINAL_STATES[outcome]
     state = run.facts["state"]
@@ -168,5 +172,6 @@ def test_the_final_state_is_named_for_what_happened(
     finished = run.events(f"train-pipeline.rehearsal.finished.{outcome.value}")[-1]
     assert finished["payload"]["outcome"] == outcome.value
     paid = run.report.run is not None
-    assert len(account.bill()["runs"]) == int(paid)
-    assert paid == (outcome not in {Outcome.OVER_BUDGET, Outcome.USAGE})
+    skipped = outcome is Outcome.SKIPPED
+    assert len(account.bill()["runs"]) == int(paid or skipped)
+    assert paid == (outcome not in {Outcome.OVER_BUDGET, Outcome.USAGE, Outcome.SKIPPED})

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -82,6 +83,24 @@ def make_bench(
 def bench(make_bench: Callable[..., Workbench]) -> Workbench:
     """The usual account: today's and yesterday's dialect, dollars, a training of three looks."""
     return make_bench()
+
+
+@pytest.fixture
+def manual(prefect_api: str) -> Iterator[UUID]:
+    """The deployment ``train-pipeline/manual``; what was asked of it goes with it."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    from flows.train_pipeline import train_pipeline
+
+    assert prefect_api
+    made = train_pipeline.to_deployment(name="manual").apply()
+    yield made
+    with get_client(sync_client=True) as client:
+        asked = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[made])))
+        for run in asked:
+            client.delete_flow_run(run.id)
+        client.delete_deployment(made)
 
 
 @pytest.fixture(autouse=True)

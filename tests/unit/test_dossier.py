@@ -57,6 +57,7 @@ OUTCOME_OF = {
     **dict.fromkeys(
         [
             "CancelUnconfirmedError",
+            "CrashLoopError",
             "WatchStoppedError",
             "PipelineError",
             "ProviderError",

@@ -1,0 +1,80 @@
+"""The command line of ``sweep_runs``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from flows.commandline import INTERRUPTED, SERVER_START_S, explain, hush_server, live_lines
+from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.models import SweepRequest
+
+HELP = """Find every training that is billed or waits to be collected, and do what the policies say.
+
+It sweeps the hosted account whose key is in PICTOGRAPH_API_KEY (or --credentials), or the local sandbox (--sandbox).
+
+Exit codes: 0 done - 1 something could not be cancelled, or the sweep itself failed - 2 usage or configuration.
+"""
+
+HOSTED = SweepRequest()
+"""What is swept when nothing at all is asked."""
+
+app = App(name="python -m flows.sweep_runs", help=HELP, result_action="return_value")
+
+
+@app.default
+def run(
+    *,
+    request: Annotated[SweepRequest, Parameter(name="*")] = HOSTED,
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False,
+) -> int:
+    """Look after every training of one account.
+
+    Args:
+        request: Which account, and what may be done about what is found.
+        verbose: Also show Prefect's own log lines.
+    """
+    return execute(request, verbose=verbose)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(given, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        for line in explain(error):
+            Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def execute(request: SweepRequest, *, verbose: bool = False) -> int:
+    """Run the flow for one request, show it, and return the exit code."""
+    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+
+    from flows.sweep_runs import sweep_runs
+
+    patience_s = max(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value(), SERVER_START_S)
+    if not verbose:
+        hush_server()
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        with (
+            live_lines(console, verbose=verbose),
+            temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience_s}),
+        ):
+            state = sweep_runs(request, return_state=True)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if state.is_completed():
+        Console(soft_wrap=True, highlight=False).print(state.message, markup=False)
+        return 0
+    outcome = state.result(raise_on_failure=False)
+    reason = outcome if isinstance(outcome, PipelineError) else state.message
+    console.print(f"error: {reason}", highlight=False, markup=False)
+    return 2 if isinstance(outcome, ConfigurationError) else 1

@@ -1,0 +1,40 @@
+"""A bound on coming back after a crash: what brings a flow run back knows no end by itself."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from prefect import get_client, runtime
+
+from pipeline.errors import CrashLoopError
+
+CRASHES_MOST = 20
+"""Crashes after which a flow run is not carried out again."""
+BACK_AFTER_CRASH = "BackAfterCrash"
+"""Name of the state that puts a crashed run back on the schedule; counted, for a deferred run begins often as well."""
+
+
+def refuse_crash_loop() -> None:
+    """End a flow run that crashed and came back again and again; its training goes on at the provider.
+
+    Raises:
+        CrashLoopError: It did.
+    """
+    begun = runtime.flow_run.run_count or 1
+    if begun <= CRASHES_MOST:  # spares every usual run the question
+        return
+    crashes = _count_returns(str(runtime.flow_run.id))
+    if crashes >= CRASHES_MOST:
+        raise CrashLoopError(
+            f"this flow run has crashed and come back {crashes} times: it is not carried out again; find out why its "
+            f"process dies, then start a flow run with the operation of this one (see its log, or the sweep's table)"
+        )
+
+
+def _count_returns(flow_run_id: str) -> int:
+    try:
+        with get_client(sync_client=True) as client:
+            states = client.read_flow_run_states(UUID(flow_run_id))
+    except Exception:  # whatever its client raises: a run is not ended because Prefect is away
+        return 0
+    return sum(state.name == BACK_AFTER_CRASH for state in states)
