@@ -111,7 +111,7 @@ def photograph(api: str) -> None:
     (report,) = ask(api, "/artifacts/filter", artifacts={"type": {"any_": ["markdown"]}})
     pages = f"{api.removesuffix('/api')}/v2"
     with Browser(WIDTH, 900) as page:
-        page.open(f"{pages}/runs/flow-run/{run['id']}", str(run["name"]), "Completed", "9 Task runs", "price: ")
+        page.open(f"{pages}/runs/flow-run/{run['id']}", str(run["name"]), "Completed", "10 Task runs", "price: ")
         time.sleep(SETTLE_S)
         save(page, "prefect-run.png")
         page.resize(WIDTH, 2140)
