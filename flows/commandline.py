@@ -59,7 +59,7 @@ HELP = """Train a vision model at a hosted provider, watch it, verify the file, 
 Without any argument this runs a rehearsal in the local sandbox, with --demo digits one on real pictures. Otherwise it
 talks to the hosted provider, whose key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
 
-Exit codes: 0 accepted (or submitted with --wait none) - 1 failed - 2 usage or configuration - 3 export or model
+Exit codes: 0 accepted, submitted (--wait none) or skipped - 1 failed - 2 usage or configuration - 3 export or model
 rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled, no run goes on - 130 interrupted.
 """
 

@@ -73,21 +73,13 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
     """
     dossier = Dossier(request, current_operation(request), utc_now())
     try:
-        refuse_crash_loop()
         with lease() as held:
-            _run_stages(request, dossier, held)
-    except PipelineError as error:
-        dossier.fail(error)
+            report = _carry_out(request, dossier, held)
     except Pause:  # deferred or suspended: this flow run comes back by itself
         raise
     except BaseException:  # interrupted: the paid run goes on unless it is to be cancelled with us
         leave(dossier)
         raise
-    if dossier.plan is not None and dossier.run is not None:
-        dossier.settlement = settle_costs(dossier.plan, dossier.run)
-    report = dossier.report(utc_now())
-    publish_report(report)
-    close_operation(dossier)  # last: whoever is killed before has all of it done again, and pays nothing again
     factory, name = FINAL_STATES[report.outcome]
     # Prefect raises what a run that ended badly ended with, and chokes on values that cannot be raised.
     data = report if factory is Completed else RunEndedError(report)
@@ -96,13 +88,27 @@ def train_pipeline(request: TrainRequest) -> State[RunReport]:
     return state
 
 
+def _carry_out(request: TrainRequest, dossier: Dossier, held: Lease) -> RunReport:
+    try:
+        refuse_crash_loop()
+        _run_stages(request, dossier, held)
+    except PipelineError as error:
+        dossier.fail(error)
+    if dossier.plan is not None and dossier.run is not None:
+        dossier.settlement = settle_costs(dossier.plan, dossier.run)
+    report = dossier.report(utc_now())
+    publish_report(report)
+    close_operation(dossier)  # last: whoever is killed before has all of it done again, and pays nothing again
+    return report
+
+
 def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
     plan = dossier.plan = plan_training(request, dossier.operation)
     held.hold(plan.operation_key)
     earlier = find_training(plan) if plan.operation.again else None
     run = _start(plan, dossier) if earlier is None else _take_over(plan, earlier, dossier)
     watched = _watch(plan, run, dossier) if run is not None else None
-    while watched is not None and (larger := next_attempt(plan, watched.run)) is not None:
+    while watched is not None and (larger := next_attempt(plan, watched)) is not None:
         plan = _give_up(plan, watched.run, larger, dossier)
         held.hold(plan.operation_key)
         watched = _watch(plan, _create(plan, dossier), dossier)

@@ -15,6 +15,7 @@ from pipeline.journal_records import OperationOutcome
 from pipeline.models import Outcome, RunHandle, RunStatus, Settlement, TrainingRun
 from pipeline.ownership import take_over
 from pipeline.polling import Clock
+from pipeline.sweeping import LOST_S
 
 ENDED = {RunStatus.FAILED: OperationOutcome.FAILED, RunStatus.CANCELLED: OperationOutcome.CANCELLED}
 """Ends of a run that leave nothing to collect."""
@@ -97,7 +98,8 @@ def close_attempt(journal: Journal, dossier: Dossier) -> None:
     elif isinstance(error, SmokeTestError):
         journal.judged(plan.operation_key, OperationOutcome.REJECTED, dossier.message)
     elif isinstance(error, TrainingLostError):
-        journal.ended(plan.operation_key, OperationOutcome.LOST, dossier.message)
+        if journal.age_s(plan.operation_key) >= LOST_S:  # before that it may be the provider's fault, and come back
+            journal.ended(plan.operation_key, OperationOutcome.LOST, dossier.message)
     elif run is not None and run.status in ENDED:
         journal.ended(plan.operation_key, ENDED[run.status], dossier.message)
     elif isinstance(error, TrainingTimedOutError):  # whoever comes back to it has a deadline of its own

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pipeline.adoption import adopt, find_earlier
 from pipeline.bookkeeping import CreationLog
-from pipeline.errors import ErrorContext, JournalError, ProviderError, TransportError, is_retryable
+from pipeline.errors import ErrorContext, PipelineError, ProviderError, TransportError, is_retryable
 from pipeline.models import Export, GuaranteeLevel, TrainingRun, TrainPlan
 from pipeline.polling import Clock
 from pipeline.provider import Provider
@@ -99,7 +99,7 @@ def _write_down(work: Creating, run: TrainingRun) -> None:
     """Write the handle down; a journal that fails now must not end the watch over a run that is paid for."""
     try:
         work.log.created(run.handle)
-    except JournalError as error:
+    except PipelineError as error:
         logger.warning("%s; the run is found again by its name %r", error, run.handle.name)
 
 

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from pipeline.models import RunStatus, TrainingRun, TrainPlan, TrainRequest
+from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.models import ProviderProfile, RunStatus, TrainPlan, TrainRequest, WatchedRun
 from pipeline.planning import resolve_plan
 
 
-def next_attempt(plan: TrainPlan, run: TrainingRun) -> TrainPlan | None:
+def next_attempt(plan: TrainPlan, watched: WatchedRun) -> TrainPlan | None:
     """Return the plan of the operation's next attempt; none when the run failed otherwise, or nothing is left to try.
 
-    It trains the same thing as far as adoption goes: a rerun of the same command comes back to it.
+    It trains the same thing as far as adoption and comparison go: a rerun of the same command comes back to it. A run
+    that was to be ended is not followed by another one, whatever it says of itself.
     """
-    if run.status is not RunStatus.FAILED or plan.profile.out_of_memory not in (run.error_message or "").lower():
+    run = watched.run
+    if watched.stopped is not None or run.status is not RunStatus.FAILED:
         return None
-    request = _smaller(plan, run)
+    request = _smaller(plan.request, plan.profile, run.gpu, run.error_message)
     if request is None:
         return None
     operation = plan.operation.model_copy(update={"attempt": plan.operation.attempt + 1, "again": False})
     again = resolve_plan(request, plan.profile, operation)
-    return again.model_copy(update={"fingerprint": plan.fingerprint, "export_name": plan.export_name})
+    kept = {"fingerprint": plan.fingerprint, "export_name": plan.export_name, "config_asked": plan.config_asked}
+    return again.model_copy(update=kept)
 
 
-def _smaller(plan: TrainPlan, run: TrainingRun) -> TrainRequest | None:
-    request = plan.request
+def after_attempt(request: TrainRequest, profile: ProviderProfile, ended: OperationRecord) -> TrainRequest | None:
+    """Return what an operation's next attempt asks for where the last one did not fit; none when it ended otherwise.
+
+    For whoever comes back between the two: the tier that was to be tried is written down nowhere yet.
+    """
+    if ended.outcome is not OperationOutcome.FAILED:
+        return None
+    used = ended.estimate.gpu if ended.estimate is not None else None
+    return _smaller(as_attempted(request, ended.request), profile, used, ended.reason)
+
+
+def _smaller(
+    request: TrainRequest, profile: ProviderProfile, gpu: str | None, error_message: str | None
+) -> TrainRequest | None:
+    if profile.out_of_memory not in (error_message or "").lower():
+        return None
     if request.on_out_of_memory == "larger_gpu":
-        tiers = [tier for tier in plan.profile.gpus if tier != "auto"]
-        used = run.gpu or request.gpu
+        tiers = [tier for tier in profile.gpus if tier != "auto"]
+        used = gpu or request.gpu
         larger = tiers[tiers.index(used) + 1 :] if used in tiers else []
         return request.model_copy(update={"gpu": larger[0]}) if larger else None
     batch = request.config.batch_size

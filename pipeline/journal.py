@@ -26,7 +26,7 @@ from pipeline.journal_records import (
     Owner,
 )
 from pipeline.journal_schema import Store, operations, reservations
-from pipeline.models import CostEstimate, RunHandle, TrainPlan
+from pipeline.models import CostEstimate, RunHandle, TrainPlan, TrainRequest
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,18 @@ class Journal:
 
     # -- who carries it out -------------------------------------------------------------------------------------
 
-    def claim(self, key: str, owner: Owner, until_s: float, is_gone: Callable[[Owner], bool]) -> OperationRecord:
+    def claim(
+        self,
+        key: str,
+        owner: Owner,
+        until_s: float,
+        is_gone: Callable[[Owner], bool],
+        request: TrainRequest | None = None,
+    ) -> OperationRecord:
         """Make a process the one that carries an open attempt out, unless another one that lives does.
+
+        Its request takes the place of the one that began the attempt: limits, patience and credentials are the later
+        one's, for whoever looks after it from now on.
 
         The record that comes back names the owner: whoever asked, the one who has it, or nobody when it is closed.
         """
@@ -165,6 +175,8 @@ class Journal:
             }
             if record.flow_run_id != owner.flow_run_id:  # whoever goes on with it wants it: the later wish counts
                 values["cancel_asked_at_s"] = None
+            if request is not None:
+                values["request"] = request.model_dump(mode="json")
             self._update(tx, operations.c.key == key, values)
             return _must(_find(tx, operations.c.key == key), key)
 
@@ -190,6 +202,11 @@ class Journal:
         """Return an attempt by its key."""
         with self._store.read() as tx:
             return _find(tx, operations.c.key == key)
+
+    def age_s(self, key: str) -> float:
+        """Return for how many seconds an attempt has been written down."""
+        record = self.find(key)
+        return self._now() - record.created_at_s if record is not None else 0.0
 
     def latest(self, operation_id: str, *, sandbox: bool) -> OperationRecord | None:
         """Return the last attempt at an operation: the one that counts highest, whatever the clocks said."""

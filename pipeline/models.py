@@ -130,6 +130,8 @@ class TrainRequest(Value):
     """When the run does not fit into the GPU's memory: fail, or try again on the next tier or with half the batch."""
     approve_above: Annotated[float, Field(gt=0)] | None = None
     """Ask a person before starting a training priced above this, in the account's unit (US dollars or credits)."""
+    attempt: Annotated[int, Field(ge=1)] | None = None
+    """With ``operation``: go on with this attempt and start no later one. The sweep asks so; people need not."""
     on_open_run: Literal["adopt", "new", "fail"] = "adopt"
     """When the same training is open already: go on with it, start a second one, or stop."""
     adopt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -264,6 +266,8 @@ class TrainPlan(Value):
     """What the model will do."""
     poll: PollPolicy
     """How to wait for the run."""
+    config_asked: TrainConfig
+    """Hyperparameters as they were asked for; an attempt that did not fit may be followed by one with fewer."""
     output_dir: Path
     """The run's own folder."""
 

@@ -14,6 +14,7 @@ from typing import Self
 from pipeline.errors import OperationBusyError, PipelineError
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord, Owner
+from pipeline.models import TrainRequest
 from pipeline.polling import Clock
 
 LEASE_S = 90.0
@@ -72,9 +73,15 @@ def _ticks(pid: int) -> str:
 
 
 def take_over(
-    journal: Journal, record: OperationRecord, owner: Owner, clock: Clock, now: Callable[[], float] = time.time
+    journal: Journal,
+    record: OperationRecord,
+    owner: Owner,
+    clock: Clock,
+    now: Callable[[], float] = time.time,
+    *,
+    request: TrainRequest | None = None,
 ) -> OperationRecord:
-    """Become the one that carries an attempt out.
+    """Become the one that carries an attempt out, by this request's limits where one is given.
 
     A process of this machine that has ended is known to have; one that cannot be seen from here is given the time in
     which it would give a sign of life.
@@ -84,7 +91,7 @@ def take_over(
     """
     until = clock.monotonic() + LEASE_S + _PAUSE_S
     while True:
-        held = journal.claim(record.key, owner, now() + LEASE_S, is_gone)
+        held = journal.claim(record.key, owner, now() + LEASE_S, is_gone, request)
         other = held.owner
         if other is None:
             closed = f"operation {held.operation_id!r} was closed ({held.outcome}) by another flow run in the meantime"

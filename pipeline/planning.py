@@ -74,6 +74,7 @@ def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation: Ope
         export_name=request.export or run_name,
         task=profile.pipelines[request.pipeline],
         poll=_poll(request, profile.poll),
+        config_asked=request.config,
         output_dir=home / run_name,
     )
 
@@ -98,6 +99,10 @@ def _check(request: TrainRequest, profile: ProviderProfile) -> None:
         raise ConfigurationError(
             "on_out_of_memory='half_batch' needs to know what to halve; set batch_size",
             ErrorContext(field="batch_size"),
+        )
+    if request.attempt is not None and request.operation is None:
+        raise ConfigurationError(
+            "attempt counts the attempts at an operation; name the operation as well", ErrorContext(field="attempt")
         )
     if request.operation is not None and request.adopt is not None:
         raise ConfigurationError(

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.errors import (
+    ConfigurationError,
+    ErrorContext,
+    OperationBusyError,
+    TrainingCancelledError,
+    TrainingError,
+    TrainingFailedError,
+    TrainingLostError,
+)
 from pipeline.journal import Journal
-from pipeline.journal_records import OperationRecord
+from pipeline.journal_records import OperationOutcome, OperationRecord
 from pipeline.models import Operation, TrainRequest
 from pipeline.planning import fingerprint_request
 
+ENDS: dict[OperationOutcome, type[TrainingError]] = {
+    OperationOutcome.CANCELLED: TrainingCancelledError,
+    OperationOutcome.LOST: TrainingLostError,
+}
+"""How a flow run ends that was brought back to an attempt that is over; any other outcome is a failure."""
 ADOPTED = "run-"
 """What the operations of runs that were started by hand begin with; the run's id follows."""
 
@@ -21,6 +34,7 @@ def choose_operation(
     is_ours: Callable[[OperationRecord], bool],
     *,
     again: bool,
+    may_follow: Callable[[OperationRecord], bool] = lambda _: True,
 ) -> Operation:
     """Return the operation of a request: the named one, this flow run's own, an open one like it, or a new one.
 
@@ -30,16 +44,22 @@ def choose_operation(
         flow_run_id: Who asks; names a new operation.
         is_ours: Whether an open attempt's run can be reached with the request's account.
         again: Whether this flow run was carried out before.
+        may_follow: Whether an attempt that is over may be followed by a new one: a person wants that, a flow run that
+            was merely brought back does not.
 
     Raises:
-        ConfigurationError: The same training is open and the request wants to fail then.
+        ConfigurationError: The same training is open and the request wants to fail then; or the operation is another
+            account's.
+        TrainingError: The attempt is over and may not be followed by another.
+        OperationBusyError: A later attempt than the one that is named was begun.
     """
     named = _named(journal, request)
     record = named or (_own(journal, request, flow_run_id) if again and not _names_one(request) else None)
     if record is None and not _names_one(request):
         record = _open_like(journal, request, is_ours)
     if record is not None:
-        return _continued(record)
+        _check_account(record, is_ours)
+        return _continued(record, request, may_follow)
     return Operation(id=_given_id(request) or flow_run_id, again=again or _names_one(request))
 
 
@@ -85,7 +105,35 @@ def _open_like(
     return found
 
 
-def _continued(record: OperationRecord) -> Operation:
+def _check_account(record: OperationRecord, is_ours: Callable[[OperationRecord], bool]) -> None:
+    """Refuse to judge another account's run: with this key it would look as if it did not exist."""
+    if record.state.is_open and not is_ours(record):
+        raise ConfigurationError(
+            f"operation {record.operation_id!r} ({record.run_name}) was begun with the key of another account, and may "
+            f"be billed there; use that key, or ask with on_open_run=new and without operation for a new training",
+            ErrorContext(field="credentials"),
+        )
+
+
+def _continued(
+    record: OperationRecord, request: TrainRequest, may_follow: Callable[[OperationRecord], bool]
+) -> Operation:
+    if request.attempt is not None and record.attempt != request.attempt:
+        raise OperationBusyError(
+            f"attempt {request.attempt} of operation {record.operation_id!r} is over, and attempt {record.attempt} was "
+            f"begun since; nothing was started"
+        )
     if record.can_try_again:
+        if request.attempt is not None or not may_follow(record):
+            raise _over(record)
         return Operation(id=record.operation_id, attempt=record.attempt + 1)
     return Operation(id=record.operation_id, attempt=record.attempt, again=True)
+
+
+def _over(record: OperationRecord) -> TrainingError:
+    outcome = record.outcome or OperationOutcome.FAILED
+    return ENDS.get(outcome, TrainingFailedError)(
+        f"attempt {record.attempt} of operation {record.operation_id!r} is over ({outcome}: {record.reason}); a flow "
+        f"run that was brought back starts no other: retry it, or give the command again, for a new attempt",
+        ErrorContext(operation="training.create", run_id=record.run_id),
+    )

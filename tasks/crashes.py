@@ -14,6 +14,10 @@ BACK_AFTER_CRASH = "BackAfterCrash"
 """Name of the state that puts a crashed run back on the schedule; counted, for a deferred run begins often as well."""
 
 
+BROUGHT_BACK = frozenset({BACK_AFTER_CRASH, "AwaitingTraining", "Resuming"})
+"""Names of the states from which a flow run begins again by itself; a person's retry is ``AwaitingRetry``."""
+
+
 def refuse_crash_loop() -> None:
     """End a flow run that crashed and came back again and again; its training goes on at the provider.
 
@@ -29,6 +33,23 @@ def refuse_crash_loop() -> None:
             f"this flow run has crashed and come back {crashes} times: it is not carried out again; find out why its "
             f"process dies, then start a flow run with the operation of this one (see its log, or the sweep's table)"
         )
+
+
+def was_brought_back() -> bool:
+    """Tell whether this flow run runs again without a person having asked: after a crash, a deferral, an answer.
+
+    True as well when Prefect does not say: what is not known to be a wish starts nothing that is paid for.
+    """
+    if (runtime.flow_run.run_count or 1) <= 1:
+        return False
+    try:
+        with get_client(sync_client=True) as client:
+            states = client.read_flow_run_states(UUID(str(runtime.flow_run.id)))
+    except Exception:  # whatever its client raises
+        return True
+    scheduled = [state for state in states if state.is_scheduled()]
+    last = max(scheduled, key=lambda state: state.timestamp, default=None)
+    return last is not None and last.name in BROUGHT_BACK
 
 
 def _count_returns(flow_run_id: str) -> int:

@@ -9,7 +9,7 @@ from prefect import runtime
 
 from pipeline.bookkeeping import close_attempt
 from pipeline.dossier import Dossier
-from pipeline.errors import JournalError
+from pipeline.errors import PipelineError
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, Owner
 from pipeline.models import CostEstimate, TrainingRun, TrainPlan
@@ -43,7 +43,7 @@ def note_completed(plan: TrainPlan) -> None:
     try:
         with opened_journal() as journal:
             journal.terminal(plan.operation_key)
-    except JournalError as error:
+    except PipelineError as error:
         say(f"{error}; the run goes on", warning=True)
 
 
@@ -52,7 +52,7 @@ def note_cancel(plan: TrainPlan) -> None:
     try:
         with opened_journal() as journal:
             journal.cancel_asked(plan.operation_key)
-    except JournalError as error:
+    except PipelineError as error:
         say(f"{error}; the provider is asked all the same", warning=True)
 
 
@@ -61,7 +61,7 @@ def note_cancelled(plan: TrainPlan) -> None:
     try:
         with opened_journal() as journal:
             journal.cancel_confirmed(plan.operation_key)
-    except JournalError as error:
+    except PipelineError as error:
         say(f"{error}; the run has ended at the provider all the same", warning=True)
 
 
@@ -70,7 +70,7 @@ def known_cost(plan: TrainPlan) -> CostEstimate | None:
     try:
         with opened_journal() as journal:
             record = journal.find(plan.operation_key)
-    except JournalError:
+    except PipelineError:
         return None
     return record.estimate if record is not None else None
 
@@ -87,7 +87,7 @@ def deadline_of(plan: TrainPlan) -> float | None:
                 return record.deadline_at_s if record is not None else None
             deadline_at_s = time.time() + plan.poll.deadline_s
             journal.watch_until(plan.operation_key, deadline_at_s)
-    except JournalError:
+    except PipelineError:
         return None
     return deadline_at_s
 
@@ -105,7 +105,7 @@ def close_failed(plan: TrainPlan, run: TrainingRun) -> None:
     try:
         with opened_journal() as journal:
             journal.ended(plan.operation_key, OperationOutcome.FAILED, run.error_message or "failed at the provider")
-    except JournalError as error:
+    except PipelineError as error:
         say(f"{error}; the attempt still reads as open there", warning=True)
 
 
@@ -114,5 +114,5 @@ def close_operation(dossier: Dossier) -> None:
     try:
         with opened_journal() as journal:
             close_attempt(journal, dossier)
-    except JournalError as error:
+    except PipelineError as error:
         say(f"{error}; the operation still reads as open there", warning=True)

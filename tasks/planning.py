@@ -8,7 +8,7 @@ from prefect import runtime, task
 
 from pipeline.collection import check_output_dir
 from pipeline.errors import NotFoundError, OperationBusyError
-from pipeline.fallback import as_attempted
+from pipeline.fallback import after_attempt, as_attempted
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord
 from pipeline.models import Operation, TrainPlan, TrainRequest
@@ -16,6 +16,7 @@ from pipeline.ownership import take_over
 from pipeline.planning import check_reachable, resolve_plan
 from pipeline.provider import Provider
 from pipeline.reattaching import choose_operation
+from tasks.crashes import was_brought_back
 from tasks.credentials import open_provider
 from tasks.deferral import check_deferrable, comes_back
 from tasks.display import say
@@ -36,9 +37,10 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
         chosen = _choose(journal, provider, request, operation)
         plan = resolve_plan(request, provider.profile, chosen)
         record = journal.find(plan.operation_key)
-        if record is not None and record.request != request:
-            attempted = resolve_plan(as_attempted(request, record.request), provider.profile, chosen)
-            plan = attempted.model_copy(update={"fingerprint": plan.fingerprint})
+        attempted = _as_attempted(journal, provider, request, chosen, record)
+        if attempted != request:
+            kept = {"fingerprint": plan.fingerprint, "config_asked": plan.config_asked}
+            plan = resolve_plan(attempted, provider.profile, chosen).model_copy(update=kept)
         check_deferrable(plan)
         if not _is_deferred_run(plan, record):
             check_reachable(provider, plan)
@@ -48,6 +50,16 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
     say(f"plan: {plan.run_name} ({request.pipeline} on {request.gpu}) at {plan.profile.title}")
     say(f"operation: {chosen.id} (--operation comes back to it, and pays nothing again)")
     return plan
+
+
+def _as_attempted(
+    journal: Journal, provider: Provider, request: TrainRequest, chosen: Operation, record: OperationRecord | None
+) -> TrainRequest:
+    """Return the request on the tier and with the batch its operation has got to."""
+    if record is not None:
+        return as_attempted(request, record.request)
+    before = journal.latest(chosen.id, sandbox=request.sandbox) if chosen.attempt > 1 else None
+    return (after_attempt(request, provider.profile, before) if before is not None else None) or request
 
 
 def _is_deferred_run(plan: TrainPlan, record: OperationRecord | None) -> bool:
@@ -63,7 +75,7 @@ def _go_on(journal: Journal, record: OperationRecord, plan: TrainPlan) -> None:
         raise OperationBusyError(
             f"{message}: let it finish, cancel it, or ask with on_open_run=new for another training"
         )
-    take_over(journal, record, owner, time)
+    take_over(journal, record, owner, time, request=plan.request)
     if before != owner.flow_run_id:
         journal.watch_until(record.key, time.time() + plan.poll.deadline_s)
     say(f"going on with operation {record.operation_id}, which is open since an earlier run ({record.state})")
@@ -81,7 +93,12 @@ def _choose(journal: Journal, provider: Provider, request: TrainRequest, begun: 
             return False
         return True
 
-    return choose_operation(journal, request, str(runtime.flow_run.id), is_ours, again=begun.again)
+    def may_follow(record: OperationRecord) -> bool:
+        return after_attempt(request, provider.profile, record) is not None or not was_brought_back()
+
+    return choose_operation(
+        journal, request, str(runtime.flow_run.id), is_ours, again=begun.again, may_follow=may_follow
+    )
 
 
 def current_operation(request: TrainRequest) -> Operation:

@@ -79,7 +79,7 @@ def _deployment(client: SyncPrefectClient, own: str | None) -> UUID | None:
 
 
 def _start(deployment: UUID, record: OperationRecord, tries: int) -> FlowRun:
-    changes = {"operation": record.operation_id, "adopt": None, "wait": _waiting(record)}
+    changes = {"operation": record.operation_id, "attempt": record.attempt, "adopt": None, "wait": _waiting(record)}
     parameters: dict[str, Any] = {"request": {**record.request.model_dump(mode="json"), **changes}}
     started = run_deployment(
         deployment,

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State, TaskRun
 
-from pipeline.errors import is_retryable
+from pipeline.errors import JournalError, is_retryable
 
 RETRIES = 2
 """Runs of a stage after the first one; each already repeats its requests on its own."""
@@ -15,9 +15,9 @@ DELAYS_S = [5.0, 30.0]
 
 
 def retry_if_safe(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect to repeat a stage only when its fault was the provider's and may pass.
+    """Tell Prefect to repeat a stage only when its fault was the provider's or the journal's, and may pass.
 
     Must stay a plain function: Prefect ignores partials and callable objects here.
     """
     outcome = state.result(raise_on_failure=False)
-    return isinstance(outcome, BaseException) and is_retryable(outcome)
+    return isinstance(outcome, JournalError) or (isinstance(outcome, BaseException) and is_retryable(outcome))

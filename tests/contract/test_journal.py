@@ -275,3 +275,12 @@ def test_whoever_goes_on_with_an_operation_wants_it(journal: Journal) -> None:
     assert journal.claim(KEY, ME, NOON_S + 60, lambda _: True).cancel_asked_at_s is not None
     journal.release(KEY, ME)
     assert journal.claim(KEY, OTHER, NOON_S + 60, lambda _: True).cancel_asked_at_s is None
+
+
+def test_whoever_goes_on_with_it_brings_limits_of_their_own(journal: Journal) -> None:
+    """The sweep judges by the cap of the later request, and cancels with its credentials."""
+    journal.intend(intent_of(plan_of()))
+    journal.release(KEY, ME)
+    asked = plan_of().request.model_copy(update={"budget_usd": 20.0, "credentials": "newer"})
+    held = journal.claim(KEY, OTHER, NOON_S + 60, lambda _: True, asked)
+    assert (held.request.budget_usd, held.request.credentials) == (20.0, "newer")

@@ -28,6 +28,7 @@ from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
 from pipeline.models import Money, Outcome, RunStatus, Settlement, Unit
 from pipeline.ownership import this_process
+from pipeline.sweeping import LOST_S
 from tests.intents import NOON_S, OTHER, handle_of, intent_of, plan_of
 from tests.unit.conftest import FakeClock, make_run
 from tests.unit.dossiers import make_dossier, make_export_report
@@ -143,11 +144,6 @@ CLOSINGS: dict[str, tuple[Callable[[], Dossier], OperationState, OperationOutcom
         OperationState.COLLECTED,
         OperationOutcome.REJECTED,
     ),
-    "lost": (
-        lambda: failed(TrainingLostError("gone"), RunStatus.UNKNOWN),
-        OperationState.CLOSED,
-        OperationOutcome.LOST,
-    ),
     "failed": (
         lambda: failed(TrainingFailedError("CUDA"), RunStatus.FAILED),
         OperationState.CLOSED,
@@ -189,6 +185,7 @@ def submitted() -> Dossier:
 STAYING: dict[str, Callable[[], Dossier]] = {
     "submitted": submitted,
     "timed out": lambda: failed(TrainingTimedOutError("late"), RunStatus.RUNNING),
+    "not known for a minute": lambda: failed(TrainingLostError("gone"), RunStatus.UNKNOWN),
     "not downloaded": lambda: failed(DownloadError("cut short"), RunStatus.COMPLETED),
     "not seen to be cancelled": lambda: failed(TrainingCancelledError("asked"), RunStatus.RUNNING),
     "answer lost": lambda: failed(PipelineError("lost")),
@@ -207,6 +204,17 @@ def test_what_can_still_be_come_back_to_stays_open(journal: Journal, made: Calla
     assert after.deadline_at_s == (None if late else before.deadline_at_s)
     times = {"deadline_at_s": before.deadline_at_s, "updated_at_s": before.updated_at_s}
     assert after.model_copy(update=times) == before
+
+
+def test_a_run_the_provider_has_denied_for_a_day_is_lost(tmp_path: Path) -> None:
+    """A minute of 404 may be the provider's fault, and freeing the operation for another payment would be ours."""
+    now_s = [NOON_S]
+    journal = Journal(str(tmp_path / "journal.db"), now=lambda: now_s[0])
+    log_of(journal).intend({})
+    for waited_s, outcome in ((LOST_S - 1, None), (1, OperationOutcome.LOST)):
+        now_s[0] += waited_s
+        close_attempt(journal, failed(TrainingLostError("gone"), RunStatus.UNKNOWN))
+        assert found(journal).outcome is outcome
 
 
 def test_what_was_never_begun_is_not_closed(journal: Journal) -> None:

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigurationError
-from pipeline.fallback import as_attempted, next_attempt
-from pipeline.models import RunStatus, TrainConfig
-from tests.unit.conftest import make_plan, make_request, make_run
+from pipeline.fallback import after_attempt, as_attempted, next_attempt
+from pipeline.journal_records import OperationOutcome, OperationState
+from pipeline.models import RunStatus, TrainConfig, WatchedRun
+from tests.unit.conftest import make_estimate, make_plan, make_profile, make_request, make_run
+from tests.unit.operations import make_record
 
 OOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
 
 
-def _failed(message: str | None = OOM, **changes: Any) -> Any:
-    return make_run(RunStatus.FAILED, error_message=message, **changes)
+def _failed(message: str | None = OOM, **changes: Any) -> WatchedRun:
+    return WatchedRun(run=make_run(RunStatus.FAILED, error_message=message, **changes))
 
 
 def test_the_next_tier_is_a_new_attempt_of_the_same_operation() -> None:
@@ -50,11 +52,18 @@ def test_half_the_batch() -> None:
 
 @pytest.mark.parametrize(
     "run",
-    [_failed("num_samples=0"), _failed(None), make_run(RunStatus.COMPLETED), make_run(error_message=OOM)],
-    ids=["other-error", "no-reason", "completed", "still-running"],
+    [
+        _failed("num_samples=0"),
+        _failed(None),
+        WatchedRun(run=make_run(RunStatus.COMPLETED)),
+        WatchedRun(run=make_run(error_message=OOM)),
+        _failed().model_copy(update={"stopped": "over_budget"}),
+        _failed().model_copy(update={"stopped": "cancelled"}),
+    ],
+    ids=["other-error", "no-reason", "completed", "still-running", "too-dear", "cancelled"],
 )
-def test_nothing_else_is_tried_again(run: Any) -> None:
-    """Only a failure for want of memory is."""
+def test_nothing_else_is_tried_again(run: WatchedRun) -> None:
+    """Only a failure for want of memory is, and only of a run that nobody wanted ended."""
     assert next_attempt(make_plan(on_out_of_memory="larger_gpu"), run) is None
 
 
@@ -75,3 +84,31 @@ def test_an_open_attempt_is_carried_on_as_it_was_begun() -> None:
     asked = make_request(samples=3)
     attempted = make_request(gpu="a100", config=TrainConfig(batch_size=2), samples=9)
     assert as_attempted(asked, attempted) == make_request(gpu="a100", config=TrainConfig(batch_size=2), samples=3)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "expected"),
+    [
+        (OperationOutcome.FAILED, OOM, "a100"),
+        (OperationOutcome.FAILED, "num_samples=0", None),
+        (OperationOutcome.CANCELLED, OOM, None),
+    ],
+)
+def test_who_comes_back_between_two_attempts_goes_on_with_the_larger_one(
+    outcome: OperationOutcome, reason: str, expected: str | None
+) -> None:
+    """After a crash, or a question to a person, the next attempt is the one that was about to be made."""
+    request = make_request(on_out_of_memory="larger_gpu")
+    ended = make_record(
+        request=request, state=OperationState.CLOSED, outcome=outcome, reason=reason, estimate=make_estimate(gpu="a10g")
+    )
+    following = after_attempt(request, make_profile(), ended)
+    assert (following.gpu if following is not None else None) == expected
+
+
+def test_a_smaller_batch_is_made_of_the_same() -> None:
+    """What the model is made of is what was asked for: the next night is not told that something changed."""
+    plan = make_plan(on_out_of_memory="half_batch", config=TrainConfig(batch_size=6))
+    following = next_attempt(plan, _failed())
+    assert following is not None
+    assert (following.request.config.batch_size, following.config_asked.batch_size) == (3, 6)

@@ -41,6 +41,7 @@ NOT_DECIDING: dict[str, Any] = {
     "gpu_minutes": 60,
     "wait": "none",
     "on_open_run": "new",
+    "attempt": 2,
     "if_changed": True,
     "on_out_of_memory": "larger_gpu",
     "approve_above": 5.0,

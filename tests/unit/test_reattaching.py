@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import (
+    ConfigurationError,
+    OperationBusyError,
+    TrainingCancelledError,
+    TrainingFailedError,
+    TrainingLostError,
+)
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, OperationRecord
 from pipeline.models import Operation, TrainRequest
@@ -188,3 +194,45 @@ def test_a_run_that_is_known_keeps_its_operation(journal: Journal) -> None:
     journal.created(key, handle_of("r7"))
     assert choose(journal, request(adopt="r7")) == Operation(id="op-1", again=True)
     assert choose(journal, request(adopt="r7", sandbox=True)) == Operation(id="run-r7", again=True)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (OperationOutcome.FAILED, TrainingFailedError),
+        (OperationOutcome.REFUSED, TrainingFailedError),
+        (OperationOutcome.CANCELLED, TrainingCancelledError),
+        (OperationOutcome.LOST, TrainingLostError),
+    ],
+)
+def test_who_was_merely_brought_back_pays_for_nothing_new(
+    journal: Journal, outcome: OperationOutcome, error: type[Exception]
+) -> None:
+    """After a crash or a deferral an attempt that is over stays over, and the flow run ends as it did."""
+    mine = ME.model_copy(update={"flow_run_id": "flow-9"})
+    journal.ended(begin(journal, "flow-9", owner=mine), outcome, "over there")
+    with pytest.raises(error, match="over there"):
+        choose_operation(journal, request(), "flow-9", lambda _: True, again=True, may_follow=lambda _: False)
+
+
+def test_a_sweep_asks_for_one_attempt_and_no_later_one(journal: Journal) -> None:
+    """Between the sweep's look and the flow run it started the attempt may have ended, or been followed."""
+    key = begin(journal, "op-1")
+    asked = request(operation="op-1", attempt=1)
+    assert choose(journal, asked) == Operation(id="op-1", again=True)
+    journal.ended(key, OperationOutcome.FAILED, "CUDA")
+    with pytest.raises(TrainingFailedError, match="attempt 1 of operation 'op-1' is over"):
+        choose(journal, asked)
+    begin(journal, "op-1", 2)
+    with pytest.raises(OperationBusyError, match="attempt 2 was begun since"):
+        choose(journal, asked)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["named", "own"])
+def test_another_accounts_run_is_not_judged(journal: Journal, again: bool) -> None:
+    """With the wrong key it would look as if it did not exist, and a second one would be paid for."""
+    begin(journal, "flow-9", owner=ME.model_copy(update={"flow_run_id": "flow-9"}))
+    asked = request() if again else request(operation="flow-9")
+    with pytest.raises(ConfigurationError, match="another account") as caught:
+        choose(journal, asked, lambda _: False, again=again)
+    assert caught.value.context.field == "credentials"
