@@ -17,7 +17,7 @@ HELP = """Find every training that is billed or waits to be collected, and do wh
 
 It sweeps the hosted account whose key is in PICTOGRAPH_API_KEY (or --credentials), or the local sandbox (--sandbox).
 
-Exit codes: 0 done - 1 something could not be cancelled, or the sweep itself failed - 2 usage or configuration.
+Exit codes: 0 done - 1 something could not be cancelled or closed, or the sweep failed - 2 usage or configuration.
 """
 
 HOSTED = SweepRequest()

@@ -14,10 +14,13 @@ from prefect.states import Completed, Failed
 
 from pipeline.mending import Mended
 from pipeline.models import SweepRequest
+from pipeline.sweeping import Action
 from tasks.sweeping import address, mend_found, publish_sweep, survey_account
 
 NOT_CANCELLED = "NotCancelled"
 """Name of the final state when something that was to be cancelled may go on."""
+NOT_DONE = "NotDone"
+"""The same when something else could not be done, such as closing a row of the journal."""
 
 NOTHING = "nothing goes on and nothing is open"
 """What is said of a sweep that found no training."""
@@ -45,17 +48,19 @@ def sweep_runs(request: SweepRequest) -> State[str]:
     mended = mend_found(account, survey_account(account))
     publish_sweep(account, mended)
     message = summarise(mended)
-    if any(done.failed for done in mended):
-        return Failed(name=NOT_CANCELLED, message=message)
+    failed = {done.action for done in mended if done.failed}
+    if failed:
+        return Failed(name=NOT_CANCELLED if Action.CANCEL in failed else NOT_DONE, message=message)
     return Completed(message=message, data=message)
 
 
 def summarise(mended: tuple[Mended, ...]) -> str:
-    """Return how many trainings there are of each class with what was done, and how many could not be cancelled."""
+    """Return how many trainings there are of each class with what was done, and how many that failed for."""
     counts = Counter(f"{done.found.sort.value.replace('_', ' ')}: {done.action.value}" for done in mended)
     told = ", ".join(f"{count} {what}" for what, count in counts.most_common())
-    failed = sum(done.failed for done in mended)
-    trouble = f"; {failed} could not be cancelled and may be billed, the next sweep tries again" if failed else ""
+    failed = [done.action is Action.CANCEL for done in mended if done.failed]
+    troubles = ((sum(failed), "could not be cancelled and may be billed"), (failed.count(False), "could not be done"))
+    trouble = "".join(f"; {count} {what}, the next sweep tries again" for count, what in troubles if count)
     return (told or NOTHING) + trouble
 
 

@@ -10,8 +10,9 @@ from pydantic import JsonValue
 from pipeline.budget import NO_CAPS, Caps
 from pipeline.dossier import Dossier
 from pipeline.errors import SmokeTestError, TrainingLostError, TrainingTimedOutError
-from pipeline.journal import Intent, Journal
+from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome
+from pipeline.journal_rows import Intent
 from pipeline.models import Outcome, RunHandle, RunStatus, Settlement, TrainingRun
 from pipeline.ownership import take_over
 from pipeline.polling import Clock

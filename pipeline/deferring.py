@@ -11,6 +11,8 @@ BACK_S = 30.0
 """What bringing it back may take on a busy worker."""
 MOST_S = 900.0
 """A run that fails early is billed until somebody looks."""
+LATE_S = 3600.0
+"""Seconds after it was due from which a flow run counts as one that nobody brings back."""
 
 
 def next_look_s(run: TrainingRun, policy: PollPolicy, deadline_at_s: float | None, now_s: float) -> float | None:

@@ -7,50 +7,34 @@ never opened again, a new one counts up; the database's unique constraints are t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import JsonValue, ValidationError
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
 from pipeline.budget import NO_CAPS, Caps, check_cap, day_start_s, month_start_s
-from pipeline.errors import JournalError, OperationBusyError
-from pipeline.journal_records import (
-    OPEN_STATES,
-    ExportContent,
-    OperationOutcome,
-    OperationRecord,
-    OperationState,
-    Owner,
+from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState, Owner, Unread
+from pipeline.journal_rows import (
+    Intent,
+    check_alone,
+    find_row,
+    first_row,
+    handled,
+    is_open,
+    must_exist,
+    new_row,
+    read_row,
+    settle,
+    storable,
+    sum_spent,
+    try_to_read,
 )
 from pipeline.journal_schema import Store, operations, reservations
-from pipeline.models import CostEstimate, RunHandle, TrainPlan, TrainRequest
+from pipeline.models import RunHandle, TrainRequest
 
-
-@dataclass(frozen=True)
-class Intent:
-    """What is about to be paid for."""
-
-    plan: TrainPlan
-    """What is to be trained, under which key."""
-    account: str
-    """Hash that tells accounts apart."""
-    body: dict[str, JsonValue]
-    """What the create will send."""
-    estimate: CostEstimate | None
-    """Its price, which is reserved."""
-    owner: Owner
-    """Who is about to send it."""
-    owner_until_s: float
-    """Until when nobody else may, unless renewed."""
-    content_fingerprint: str | None = None
-    """SHA-256 of what the model is made of."""
-    content: ExportContent | None = None
-    """What is trained on."""
-    alone_since_s: float | None = None
-    """When the same training was last looked for; one that the account began since then stands in the way. None: no."""
+logger = logging.getLogger(__name__)
 
 
 class Journal:
@@ -77,34 +61,34 @@ class Journal:
         """
         now_s, plan = self._now(), intent.plan
         with self._store.write() as tx:
-            known = _find(tx, operations.c.key == plan.operation_key)
+            known = find_row(tx, operations.c.key == plan.operation_key)
             if known is not None:
                 return known, True
             if intent.alone_since_s is not None:
-                _check_alone(tx, intent, intent.alone_since_s)
+                check_alone(tx, intent, intent.alone_since_s)
             self._reserve(tx, intent, caps, now_s)
-            tx.execute(insert(operations).values(_new_row(intent, now_s)))
-            return _must(_find(tx, operations.c.key == plan.operation_key), plan.operation_key), False
+            tx.execute(insert(operations).values(new_row(intent, now_s)))
+            return must_exist(find_row(tx, operations.c.key == plan.operation_key), plan.operation_key), False
 
     def adopt(self, intent: Intent, handle: RunHandle) -> OperationRecord:
         """Write down a run that was started elsewhere, without reserving anything: it is paid for already."""
         now_s, plan = self._now(), intent.plan
         with self._store.write() as tx:
-            known = _find(tx, operations.c.key == plan.operation_key)
+            known = find_row(tx, operations.c.key == plan.operation_key)
             if known is None:
-                row = {**_new_row(intent, now_s), **_handled(handle), "state": OperationState.CREATED.value}
+                row = {**new_row(intent, now_s), **handled(handle), "state": OperationState.CREATED.value}
                 tx.execute(insert(operations).values(row))
-                known = _must(_find(tx, operations.c.key == plan.operation_key), plan.operation_key)
+                known = must_exist(find_row(tx, operations.c.key == plan.operation_key), plan.operation_key)
             return known
 
     def created(self, key: str, handle: RunHandle) -> None:
         """Write the handle down, right after the reply or a look-up that found the run."""
-        values = {"state": OperationState.CREATED.value, "reason": None, **_handled(handle)}
+        values = {"state": OperationState.CREATED.value, "reason": None, **handled(handle)}
         self._move(key, {OperationState.INTENT, OperationState.UNKNOWN}, values)
 
     def unknown(self, key: str, reason: str) -> None:
         """Write down that the create's answer was lost; the attempt stays open and its reservation held."""
-        self._move(key, {OperationState.INTENT}, {"state": OperationState.UNKNOWN.value, "reason": _storable(reason)})
+        self._move(key, {OperationState.INTENT}, {"state": OperationState.UNKNOWN.value, "reason": storable(reason)})
 
     def terminal(self, key: str) -> None:
         """Write down that the run completed at the provider."""
@@ -124,7 +108,7 @@ class Journal:
     def settle(self, key: str, billed: int) -> None:
         """Replace what was held by what the provider billed."""
         with self._store.write() as tx:
-            _settle(tx, key, billed)
+            settle(tx, key, billed)
             self._update(tx, operations.c.key == key, {"billed": billed})
 
     def watch_until(self, key: str, deadline_at_s: float | None) -> None:
@@ -161,7 +145,7 @@ class Journal:
         The record that comes back names the owner: whoever asked, the one who has it, or nobody when it is closed.
         """
         with self._store.write() as tx:
-            record = _must(_find(tx, operations.c.key == key), key)
+            record = must_exist(find_row(tx, operations.c.key == key), key)
             held = record.owner
             lapsed = record.owner_until_s is None or record.owner_until_s <= self._now()
             if not record.state.is_open:
@@ -178,12 +162,12 @@ class Journal:
             if request is not None:
                 values["request"] = request.model_dump(mode="json")
             self._update(tx, operations.c.key == key, values)
-            return _must(_find(tx, operations.c.key == key), key)
+            return must_exist(find_row(tx, operations.c.key == key), key)
 
     def renew(self, key: str, owner: Owner, until_s: float) -> bool:
         """Give a sign of life; False when the attempt is somebody else's by now, or closed."""
         with self._store.write() as tx:
-            record = _find(tx, operations.c.key == key)
+            record = find_row(tx, operations.c.key == key)
             if record is None or record.owner != owner or not record.state.is_open:
                 return False
             tx.execute(update(operations).where(operations.c.key == key).values(owner_until_s=until_s))
@@ -192,7 +176,7 @@ class Journal:
     def release(self, key: str, owner: Owner) -> None:
         """Let go of an attempt, so that the next one who asks need not wait."""
         with self._store.write() as tx:
-            record = _find(tx, operations.c.key == key)
+            record = find_row(tx, operations.c.key == key)
             if record is not None and record.owner == owner:
                 self._update(tx, operations.c.key == key, {"owner": None, "owner_until_s": None})
 
@@ -201,7 +185,7 @@ class Journal:
     def find(self, key: str) -> OperationRecord | None:
         """Return an attempt by its key."""
         with self._store.read() as tx:
-            return _find(tx, operations.c.key == key)
+            return find_row(tx, operations.c.key == key)
 
     def age_s(self, key: str) -> float:
         """Return for how many seconds an attempt has been written down."""
@@ -212,7 +196,7 @@ class Journal:
         """Return the last attempt at an operation: the one that counts highest, whatever the clocks said."""
         query = select(operations).where(operations.c.operation_id == operation_id, operations.c.sandbox.is_(sandbox))
         with self._store.read() as tx:
-            return _first(tx, query.order_by(operations.c.attempt.desc()))
+            return first_row(tx, query.order_by(operations.c.attempt.desc()))
 
     def of_flow_run(self, flow_run_id: str) -> OperationRecord | None:
         """Return the last attempt a flow run carried out."""
@@ -224,11 +208,25 @@ class Journal:
 
     def open_like(self, fingerprint: str) -> tuple[OperationRecord, ...]:
         """Return the open attempts at the same training, the newest first."""
-        return self._all(operations.c.fingerprint == fingerprint, _is_open())
+        return self._all(operations.c.fingerprint == fingerprint, is_open())
 
     def open_operations(self) -> tuple[OperationRecord, ...]:
-        """Return everything somebody must still look after, the newest first."""
-        return self._all(_is_open())
+        """Return everything somebody must still look after, the newest first.
+
+        What another release wrote and this one cannot read is left out, with a warning: it must not keep the others
+        from being looked after.
+        """
+        read = [try_to_read(row) for row in self._rows(is_open())]
+        for row in read:
+            if isinstance(row, Unread):
+                logger.warning("left out: %s", row.reason)
+        return tuple(row for row in read if isinstance(row, OperationRecord))
+
+    def unread_operations(self) -> tuple[Unread, ...]:
+        """Return what another release wrote, is not known to be closed, and cannot be read by this one."""
+        closed = [state.value for state in OperationState if not state.is_open]
+        read = [try_to_read(row) for row in self._rows(operations.c.state.not_in(closed))]
+        return tuple(row for row in read if isinstance(row, Unread))
 
     def last_accepted(self, job: str, *, sandbox: bool) -> OperationRecord | None:
         """Return the last attempt at a job whose model was accepted."""
@@ -238,7 +236,7 @@ class Journal:
     def spent(self, unit: str, *, sandbox: bool, since_s: float) -> int:
         """Return what is billed or held since a time, in a unit."""
         with self._store.read() as tx:
-            return _spent(tx, unit, sandbox=sandbox, since_s=since_s)
+            return sum_spent(tx, unit, sandbox=sandbox, since_s=since_s)
 
     # -- how it is done -----------------------------------------------------------------------------------------
 
@@ -250,7 +248,7 @@ class Journal:
             (caps.of_day(price.unit), day_start_s(now_s), "day"),
             (caps.of_month(price.unit), month_start_s(now_s), "month"),
         ):
-            check_cap(price, _spent(tx, price.unit.value, sandbox=sandbox, since_s=since_s), cap, period)
+            check_cap(price, sum_spent(tx, price.unit.value, sandbox=sandbox, since_s=since_s), cap, period)
         held = {"key": intent.plan.operation_key, "sandbox": sandbox, "unit": price.unit.value, "settled": False}
         tx.execute(insert(reservations).values({**held, "amount": price.amount, "at_s": now_s}))
 
@@ -261,123 +259,29 @@ class Journal:
 
     def _end(self, key: str, state: OperationState, outcome: OperationOutcome, reason: str) -> None:
         with self._store.write() as tx:
-            record = _must(_find(tx, operations.c.key == key), key)
+            record = must_exist(find_row(tx, operations.c.key == key), key)
             if not record.state.is_open:
                 return
             values = {
                 "state": state.value,
                 "outcome": outcome.value,
-                "reason": _storable(reason),
+                "reason": storable(reason),
                 "ended_at_s": self._now(),
             }
             self._update(tx, operations.c.key == key, {**values, "owner": None, "owner_until_s": None})
-            _settle(tx, key, 0 if outcome is OperationOutcome.REFUSED else None)
+            settle(tx, key, 0 if outcome is OperationOutcome.REFUSED else None)
 
     def _update(self, tx: Connection, where: ColumnElement[bool], values: dict[str, Any]) -> None:
         tx.execute(update(operations).where(where).values(**values, updated_at_s=self._now()))
 
     def _last(self, *where: ColumnElement[bool]) -> OperationRecord | None:
         with self._store.read() as tx:
-            return _find(tx, *where)
+            return find_row(tx, *where)
 
     def _all(self, *where: ColumnElement[bool]) -> tuple[OperationRecord, ...]:
+        return tuple(read_row(row) for row in self._rows(*where))
+
+    def _rows(self, *where: ColumnElement[bool]) -> list[dict[str, Any]]:
         query = select(operations).where(*where).order_by(operations.c.created_at_s.desc(), operations.c.attempt.desc())
         with self._store.read() as tx:
-            return tuple(_read(dict(row)) for row in tx.execute(query).mappings())
-
-
-def _is_open() -> ColumnElement[bool]:
-    return operations.c.state.in_([state.value for state in OPEN_STATES])
-
-
-def _find(tx: Connection, *where: ColumnElement[bool]) -> OperationRecord | None:
-    query = select(operations).where(*where).order_by(operations.c.created_at_s.desc(), operations.c.attempt.desc())
-    return _first(tx, query)
-
-
-def _first(tx: Connection, query: Select[Any]) -> OperationRecord | None:
-    row = tx.execute(query.limit(1)).mappings().first()
-    return None if row is None else _read(dict(row))
-
-
-def _read(row: dict[str, Any]) -> OperationRecord:
-    try:
-        return OperationRecord.model_validate(row)
-    except ValidationError as error:
-        fields = ", ".join(sorted({str(fault["loc"][0]) for fault in error.errors(include_input=False)}))
-    raise JournalError(
-        f"operation {row['operation_id']!r} in the journal cannot be read by this release ({fields}): install the one "
-        f"that wrote it"
-    )
-
-
-def _check_alone(tx: Connection, intent: Intent, since_s: float) -> None:
-    """Refuse a training that somebody else has begun between our looking for it and this moment, ended or not."""
-    plan = intent.plan
-    same = and_(operations.c.fingerprint == plan.fingerprint, operations.c.account == intent.account)
-    begun = _is_open() | and_(
-        operations.c.created_at_s >= since_s, operations.c.state == OperationState.COLLECTED.value
-    )
-    twin = _find(tx, same, operations.c.operation_id != plan.operation.id, begun)
-    if twin is not None:
-        raise OperationBusyError(
-            f"the same training was begun as operation {twin.operation_id!r} in the meantime; nothing was started: run "
-            f"again to go on with that one, or ask with on_open_run=new for a second training"
-        )
-
-
-def _must(record: OperationRecord | None, key: str) -> OperationRecord:
-    if record is None:
-        raise JournalError(f"the journal has no operation with key {key!r}: it was deleted, or another journal is used")
-    return record
-
-
-def _new_row(intent: Intent, now_s: float) -> dict[str, Any]:
-    plan = intent.plan
-    return {
-        "key": plan.operation_key,
-        "operation_id": plan.operation.id,
-        "attempt": plan.operation.attempt,
-        "provider": plan.profile.name,
-        "account": intent.account,
-        "sandbox": plan.profile.sandbox,
-        "fingerprint": plan.fingerprint,
-        "job": plan.job,
-        "content_fingerprint": intent.content_fingerprint,
-        "content": intent.content.model_dump(mode="json") if intent.content is not None else None,
-        "run_name": plan.run_name,
-        "request": plan.request.model_dump(mode="json"),
-        "body": intent.body,
-        "state": OperationState.INTENT.value,
-        "flow_run_id": intent.owner.flow_run_id,
-        "owner": intent.owner.model_dump(mode="json"),
-        "owner_until_s": intent.owner_until_s,
-        "estimate": intent.estimate.model_dump(mode="json") if intent.estimate is not None else None,
-        "deadline_at_s": now_s + plan.poll.deadline_s,
-        "created_at_s": now_s,
-        "updated_at_s": now_s,
-    }
-
-
-def _handled(handle: RunHandle) -> dict[str, Any]:
-    return {"handle": handle.model_dump(mode="json"), "run_id": handle.run_id}
-
-
-def _settle(tx: Connection, key: str, billed: int | None) -> None:
-    """Hold nothing any more for an attempt: what was billed counts, or what was held where that is not known."""
-    values = {"settled": True} if billed is None else {"settled": True, "amount": billed}
-    tx.execute(update(reservations).where(reservations.c.key == key).values(values))
-
-
-def _storable(reason: str) -> str:
-    """Return a sentence as every database takes it: vendors' words may hold anything."""
-    return reason.encode("utf-8", "replace").decode().replace("\0", "")
-
-
-def _spent(tx: Connection, unit: str, *, sandbox: bool, since_s: float) -> int:
-    """Sum up what counts: everything made since then, and what is still held from before."""
-    counted = (reservations.c.at_s >= since_s) | reservations.c.settled.is_(False)
-    query = select(func.coalesce(func.sum(reservations.c.amount), 0)).where(
-        reservations.c.unit == unit, reservations.c.sandbox.is_(sandbox), counted
-    )
-    return int(tx.execute(query).scalar_one())
+            return [dict(row) for row in tx.execute(query).mappings()]

@@ -96,6 +96,26 @@ def _forget() -> None:
     _kept = None
 
 
+_inherited: list[object] = []
+
+
+def _begin_anew() -> None:
+    """Leave a forked child without its parent's connection, and with a lock that nobody holds.
+
+    Closing what the parent goes on using would end its session; so that nothing closes it by chance, it is held on to.
+    """
+    global _lock, _kept  # noqa: PLW0603 - see above
+    _lock = threading.Lock()
+    if _kept is not None:
+        _inherited.append(_kept.engine.pool)
+        _kept.engine.dispose(close=False)
+        _kept = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 def _place(location: str, path: Path | None) -> tuple[object, ...]:
     if path is None:
         return os.getpid(), location

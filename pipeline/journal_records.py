@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import JsonValue
@@ -147,3 +148,15 @@ class OperationRecord(Value):
     def price(self) -> Money | None:
         """The expected charge."""
         return self.estimate.total if self.estimate is not None else None
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A row of the journal that this release cannot read."""
+
+    key: str
+    """The attempt's identity on the wire."""
+    run_id: str | None
+    """Its run, once known."""
+    reason: str
+    """Which operation it is of, and why it cannot be read."""

@@ -8,7 +8,8 @@ from pipeline.bookkeeping import ENDED, settle_attempt
 from pipeline.cancelling import Ending, cancel_operation, end_run
 from pipeline.errors import PipelineError
 from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome
+from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.models import Settlement
 from pipeline.polling import Clock
 from pipeline.provider import Provider
 from pipeline.sweeping import Action, Found, SweepClass
@@ -26,6 +27,38 @@ class Mended:
     """What came of it, for people; empty when there was nothing to do."""
     failed: bool = False
     """Whether it could not be done."""
+
+
+_MOVES = ("state", "flow_run_id", "owner", "cancel_asked_at_s")
+"""What in the journal's row changes when somebody else has taken a training on, ended it, or wants it ended."""
+
+
+def hold_back(journal: Journal, found: Found, action: Action) -> Mended | None:
+    """Return why a training is left alone after all; none when what the journal said of it still holds.
+
+    Looking at a large account takes minutes, in which a person or a flow run may have come back to one of its runs.
+    """
+    if action in {Action.NOTHING, Action.NOTIFY}:
+        return None
+    try:
+        moved = _has_moved(found.record, _row_now(journal, found))
+    except PipelineError as error:
+        return Mended(found, action, f"nothing was done: {error}", failed=True)
+    said = f"left alone ({action.value} was due): its operation has changed since it was looked at, the next sweep's"
+    return Mended(found, Action.NOTIFY, said) if moved else None
+
+
+def _row_now(journal: Journal, found: Found) -> OperationRecord | None:
+    if found.record is not None:
+        return journal.find(found.record.key)
+    handle = found.run.handle if found.run is not None else None
+    return journal.of_run(handle.provider, handle.run_id) if handle is not None else None
+
+
+def _has_moved(before: OperationRecord | None, now: OperationRecord | None) -> bool:
+    if before is None:
+        return now is not None and now.state.is_open  # no stranger any more
+    return now is None or any(getattr(now, name) != getattr(before, name) for name in _MOVES)
 
 
 def end(journal: Journal, provider: Provider, found: Found, clock: Clock, *, within_s: float) -> Mended:
@@ -55,6 +88,7 @@ def close(journal: Journal, provider: Provider, found: Found) -> Mended:
     record, run = found.record, found.run
     if record is None:
         return Mended(found, Action.CLOSE, "")
+    settlement: Settlement | None = None
     try:
         if run is not None and run.status in ENDED:
             settlement = provider.settle(run)
@@ -69,6 +103,14 @@ def close(journal: Journal, provider: Provider, found: Found) -> Mended:
             journal.settle(record.key, kept)
         closed = journal.find(record.key)
     except PipelineError as error:
-        return Mended(found, Action.CLOSE, f"not closed: {error}")
-    billed = f", {closed.billed} billed" if closed is not None and closed.billed else ""
-    return Mended(found, Action.CLOSE, f"closed as {closed.outcome if closed else 'gone'}{billed}")
+        return Mended(found, Action.CLOSE, f"not closed: {error}", failed=True)
+    outcome = closed.outcome if closed is not None else "gone"
+    return Mended(found, Action.CLOSE, f"closed as {outcome}{_bill(closed, settlement)}")
+
+
+def _bill(closed: OperationRecord | None, settlement: Settlement | None) -> str:
+    """Return what an attempt cost, in words: what the ledger says, or what is counted where it is silent."""
+    if closed is None or not closed.billed:
+        return ""
+    known = settlement is not None and settlement.charged.amount == closed.billed
+    return f", {closed.billed} billed" if known else f", counted as {closed.billed}"

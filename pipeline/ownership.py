@@ -43,12 +43,27 @@ def is_gone(owner: Owner) -> bool:
 
 
 def _is_visible(owner: Owner) -> bool:
-    """Tell whether a process id means the same here as to its owner: containers may share a machine's name."""
+    """Tell whether a process id means the same here as to its owner: containers and clones may share a name."""
     return owner.host == socket.gethostname() and owner.born.rpartition("/")[0] == _numbering()
 
 
 def _numbering() -> str:
-    """Return which numbering of processes this one sees; empty where the system has but one."""
+    """Return which numbering of processes this one sees: of which start of which machine, and of which container.
+
+    Empty where the system says neither. Another start of this machine is taken for another machine, as a clone of it
+    cannot be told apart from that.
+    """
+    return "/".join(part for part in (_boot(), _namespace()) if part)
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:

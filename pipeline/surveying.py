@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from pipeline.errors import ConfigurationError, NotFoundError, ProviderError
+from pipeline.errors import AuthenticationError, ConfigurationError, JournalError, NotFoundError, ProviderError
 from pipeline.journal import Journal
-from pipeline.journal_records import OperationRecord
+from pipeline.journal_records import OperationRecord, Unread
 from pipeline.models import KEY_IN_NAME, Operation, RunStatus, TrainingRun
 from pipeline.planning import resolve_plan
 from pipeline.provider import Provider
 from pipeline.sweeping import NO_FLOW, FlowState, Found, SweepClass, Watch, classify, is_alive, over_cap
+
+logger = logging.getLogger(__name__)
 
 _NOT_STARTED = {RunStatus.PENDING, RunStatus.QUEUED}
 
@@ -73,7 +76,9 @@ def survey(
     seen = {run.handle.run_id: run for run in live}
     alone = [record for record in records if not _is_looked_after(record, flows, watch)]
     learned, unsure = _find_intents(journal, provider, alone, live)
-    seen.update((run.handle.run_id, run) for run in _look_up(provider, [*alone, *learned.values()], seen))
+    looked_up, unanswered = _look_up(provider, [*alone, *learned.values()], seen)
+    seen.update((run.handle.run_id, run) for run in looked_up)
+    unsure |= unanswered
     found: list[Found] = []
     for known in records:
         record = learned.get(known.key, known)
@@ -86,7 +91,8 @@ def survey(
         sort, reason = (SweepClass.NO_RUN, unlooked) if unlooked else classify(record, run, flow, watch)
         found.append(Found(sort, reason, run, record, flow))
     ours = {item.run.handle.run_id for item in found if item.run is not None}
-    strangers = [run for run in live if run.handle.run_id not in ours]
+    unread = journal.unread_operations() if live else ()
+    strangers = [run for run in live if run.handle.run_id not in ours and not _is_of(run, unread)]
     return (*found, *(item for run in strangers if (item := _stranger(journal, run, records)) is not None))
 
 
@@ -131,10 +137,29 @@ def _find(provider: Provider, record: OperationRecord) -> TrainingRun | None:
 
 def _look_up(
     provider: Provider, alone: Iterable[OperationRecord], seen: Mapping[str, TrainingRun]
-) -> tuple[TrainingRun, ...]:
-    """Look at the runs nobody looks after that the list of live ones does not show."""
-    missing = [record.handle for record in alone if record.handle is not None and record.run_id not in seen]
-    return provider.get_runs(tuple(missing)) if missing else ()
+) -> tuple[tuple[TrainingRun, ...], dict[str, str]]:
+    """Look at the runs nobody looks after that the list of live ones does not show.
+
+    Returns them, and why others could not be looked up, by the key of their record: one run that the provider cannot
+    show must not keep the others from being looked after.
+    """
+    missing = {record.key: record.handle for record in alone if record.handle is not None and record.run_id not in seen}
+    try:
+        return provider.get_runs(tuple(missing.values())) if missing else (), {}
+    except AuthenticationError:
+        raise  # not one run's trouble
+    except ProviderError as error:
+        logger.warning("%d runs could not be looked up together, so each is alone: %s", len(missing), error)
+    found: list[TrainingRun] = []
+    unsure: dict[str, str] = {}
+    for key, handle in missing.items():
+        try:
+            found.append(provider.get_run(handle))
+        except NotFoundError:
+            continue
+        except ProviderError as error:
+            unsure[key] = f"it could not be looked up: {error}"
+    return tuple(found), unsure
 
 
 def _priced(provider: Provider, record: OperationRecord, run: TrainingRun | None, watch: Watch) -> TrainingRun | None:
@@ -149,8 +174,18 @@ def _priced(provider: Provider, record: OperationRecord, run: TrainingRun | None
         return run
 
 
+def _is_of(run: TrainingRun, unread: tuple[Unread, ...]) -> bool:
+    """Tell whether a run belongs to a row that this release cannot read: it is ours, and that other release's."""
+    name = run.handle.name
+    return any(run.handle.run_id == one.run_id or name.endswith("-" + one.key[:KEY_IN_NAME]) for one in unread)
+
+
 def _stranger(journal: Journal, run: TrainingRun, records: tuple[OperationRecord, ...]) -> Found | None:
-    known = journal.of_run(run.handle.provider, run.handle.run_id)
+    try:
+        known = journal.of_run(run.handle.provider, run.handle.run_id)
+    except JournalError as error:
+        logger.warning("run %r is left alone: %s", run.handle.name, error)
+        return None
     if known is not None and known.state.is_open:
         return None  # written down since the records were read: the next sweep's
     if known is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from pipeline.deferring import LATE_S
 from pipeline.errors import ConfigurationError
 from pipeline.journal_records import OperationRecord, Owner
 from pipeline.models import RunStatus, SweepRequest, TrainingRun
@@ -29,9 +30,9 @@ class FlowKind(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
-    """Cancelled, or being so."""
+    """Cancelled, or being so, because somebody wants it."""
     ENDED = "ended"
-    """Failed or crashed."""
+    """Failed, crashed, or turned away by Prefect itself: gone, and nobody wished its training to end."""
     MISSING = "missing"
     """Not known where the sweep runs: deleted, or of another Prefect server."""
 
@@ -46,6 +47,8 @@ class FlowState:
     """When it took that state, in seconds since the epoch."""
     deployment_id: str | None = None
     """The deployment it is of."""
+    due_s: float | None = None
+    """When it was to come back, in seconds since the epoch; none when it waits without a time."""
 
 
 NO_FLOW = FlowState(FlowKind.MISSING)
@@ -128,12 +131,15 @@ _FIXED = {
 def decide(found: Found, request: SweepRequest) -> Action:
     """Return what to do about a training, by the request's policies.
 
-    What is not proven to be ours is cancelled by ``unknown_runs=cancel`` alone.
+    What is not proven to be ours is cancelled by ``unknown_runs=cancel`` alone, and a model is not collected against
+    the wish of whoever cancelled its training.
     """
     if found.sort in _FIXED:
         return _FIXED[found.sort]
     if found.record is None:
         return Action(request.unknown_runs)
+    if found.sort is SweepClass.UNCOLLECTED and _was_unwanted(found.record, found.flow):
+        return Action.NOTIFY
     if found.sort is SweepClass.PAST_DEADLINE and found.record.request.on_deadline == "cancel":
         return Action.CANCEL
     return Action(getattr(request, found.sort.value))
@@ -148,7 +154,7 @@ def classify(record: OperationRecord, run: TrainingRun | None, flow: FlowState, 
     if run is None:
         return _unseen(record, watch, alive=alive)
     if run.status.is_terminal:
-        return _ended(run, alive=alive)
+        return _ended(record, run, flow, alive=alive)
     if flow.kind is FlowKind.CANCELLED:
         return SweepClass.CANCEL_UNCONFIRMED, f"its flow run was cancelled, and it reads {run.provider_status!r}"
     if record.cancel_asked_at_s is not None and not alive:
@@ -171,7 +177,15 @@ def is_alive(record: OperationRecord, flow: FlowState, watch: Watch) -> bool:
         return flow.kind is not FlowKind.CANCELLED
     if flow.kind is FlowKind.RUNNING:
         return owner is None and watch.now_s - flow.since_s < IDLE_S
-    return flow.kind is FlowKind.WAITING
+    return flow.kind is FlowKind.WAITING and not _is_late(flow, watch)
+
+
+def _is_late(flow: FlowState, watch: Watch) -> bool:
+    return flow.kind is FlowKind.WAITING and flow.due_s is not None and flow.due_s < watch.now_s - LATE_S
+
+
+def _was_unwanted(record: OperationRecord, flow: FlowState) -> bool:
+    return flow.kind is FlowKind.CANCELLED or record.cancel_asked_at_s is not None
 
 
 def over_cap(record: OperationRecord, run: TrainingRun, watch: Watch) -> str | None:
@@ -198,11 +212,12 @@ def _unseen(record: OperationRecord, watch: Watch, *, alive: bool) -> tuple[Swee
     return SweepClass.LOST, f"{what}, {age_s / 3600:.0f} h after it was begun"
 
 
-def _ended(run: TrainingRun, *, alive: bool) -> tuple[SweepClass, str]:
+def _ended(record: OperationRecord, run: TrainingRun, flow: FlowState, *, alive: bool) -> tuple[SweepClass, str]:
     if alive:
         return SweepClass.WATCHED, "it has ended, and its flow run looks after it"
     if run.status is RunStatus.COMPLETED:
-        return SweepClass.UNCOLLECTED, "it completed, and its model was not judged"
+        unwanted = " before it could be cancelled" if _was_unwanted(record, flow) else ""
+        return SweepClass.UNCOLLECTED, f"it completed{unwanted}, and its model was not judged"
     return SweepClass.ENDED, run.error_message or f"{run.provider_status} at the provider"
 
 
@@ -214,5 +229,12 @@ def _going_on(record: OperationRecord, flow: FlowState, watch: Watch, *, alive: 
         return SweepClass.PAST_DEADLINE, f"its deadline was {late_min:.0f} min ago, and nobody watches it"
     if flow.kind is FlowKind.COMPLETED and record.request.wait == "none":
         return SweepClass.WATCHED, "it was left to itself on purpose (wait=none)"
-    what = "reads as running, but its process is gone" if flow.kind is FlowKind.RUNNING else f"is {flow.kind.value}"
-    return SweepClass.FLOW_GONE, f"its flow run {record.flow_run_id} {what}"
+    return SweepClass.FLOW_GONE, f"its flow run {record.flow_run_id} {_plight(flow, watch)}"
+
+
+def _plight(flow: FlowState, watch: Watch) -> str:
+    if flow.kind is FlowKind.RUNNING:
+        return "reads as running, but its process is gone"
+    if flow.due_s is not None and _is_late(flow, watch):
+        return f"was due {(watch.now_s - flow.due_s) / 60:.0f} min ago, and nobody brings it back"
+    return f"is {flow.kind.value}"

@@ -15,7 +15,8 @@ from pipeline.bookkeeping import AttemptLog
 from pipeline.changes import content_of, ingredients
 from pipeline.creation import Creating, create_once
 from pipeline.errors import ErrorContext, TrainingCancelledError
-from pipeline.journal import Intent, Journal
+from pipeline.journal import Journal
+from pipeline.journal_rows import Intent
 from pipeline.models import CostEstimate, ExportReport, RunStatus, TrainingRun, TrainPlan
 from pipeline.ownership import LEASE_S
 from pipeline.provider import Provider

@@ -13,7 +13,7 @@ from prefect.exceptions import Pause
 from prefect.states import Scheduled
 
 from pipeline.burning import BurnGuard
-from pipeline.deferring import BACK_S, next_look_s
+from pipeline.deferring import BACK_S, LATE_S, next_look_s
 from pipeline.dossier import utc_now
 from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError, WatchStoppedError
 from pipeline.models import CostEstimate, TrainingRun, TrainPlan
@@ -27,8 +27,6 @@ from tasks.journal import deadline_of
 
 STATE_NAME = "AwaitingTraining"
 """The flow run's state between two looks."""
-LATE_S = 3600.0
-"""Seconds after it was due from which a flow run counts as one that nobody brings back."""
 
 
 def check_deferrable(plan: TrainPlan) -> None:

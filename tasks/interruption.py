@@ -95,14 +95,24 @@ class _Interruptible:
             self._clock.sleep(seconds)
 
 
+_NO_SLOT = "Deployment concurrency "
+"""How Prefect's reasons begin for a flow run it turns away because its deployment has no slot free, or lost it."""
+
+
+def is_wish(state: State[Any]) -> bool:
+    """Tell whether a state says that somebody wants the flow run to end: not where Prefect turned it away itself."""
+    turned_away = state.is_cancelled() and (state.message or "").startswith(_NO_SLOT)
+    return (state.is_cancelling() or state.is_cancelled()) and not turned_away
+
+
 def is_cancelled(flow_run_id: str) -> bool:
-    """Tell whether a flow run is cancelled or being so; False when Prefect cannot be asked."""
+    """Tell whether somebody wants a flow run cancelled; False when Prefect cannot be asked."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(flow_run_id)).state
     except Exception:  # whatever its client raises: not knowing is no wish
         return False
-    return state is not None and (state.is_cancelling() or state.is_cancelled())
+    return state is not None and is_wish(state)
 
 
 def own_run_is_cancelled() -> bool:
@@ -189,6 +199,9 @@ def end_paid_run(record: OperationRecord) -> str:
 def cancel_with_flow_run(flow: Any, flow_run: FlowRun, state: State) -> None:
     """Cancel the paid run of a cancelled flow run; Prefect calls this where the flow itself was not let finish."""
     log = flow_run_logger(flow_run, flow)
+    if not is_wish(state):
+        log.warning("Prefect turned the flow run away (%s): its training, if any, goes on", state.message)
+        return
     try:
         with opened_journal() as journal:
             record = journal.of_flow_run(str(flow_run.id))

@@ -12,16 +12,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from pipeline.mending import Mended, close, end
+from pipeline.journal import Journal
+from pipeline.mending import Mended, close, end, hold_back
 from pipeline.models import SweepRequest
 from pipeline.ownership import is_gone
+from pipeline.provider import Provider
 from pipeline.surveying import look_around
-from pipeline.sweeping import Action, FlowKind, FlowState, Found, Watch, decide
+from pipeline.sweeping import Action, FlowKind, FlowState, Found, SweepClass, Watch, decide
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, say
-from tasks.interruption import GRACE_S
+from tasks.interruption import GRACE_S, is_wish
 from tasks.journal import opened_journal
-from tasks.readopting import readopt
+from tasks.readopting import readopt, way_back
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 PAGE = 200
@@ -80,7 +82,7 @@ def read_flow_states(flow_run_ids: Iterable[str | None]) -> dict[str, FlowState]
         for start in range(0, len(wanted), PAGE):
             asked = FlowRunFilter(id=FlowRunFilterId(any_=wanted[start : start + PAGE]))
             for run in client.read_flow_runs(flow_run_filter=asked, limit=PAGE):
-                states[str(run.id)] = _state_of(run)
+                states[str(run.id)] = state_of(run)
     return states
 
 
@@ -91,12 +93,16 @@ def _uuid(text: str | None) -> UUID | None:
         return None
 
 
-def _state_of(run: FlowRun) -> FlowState:
+def state_of(run: FlowRun) -> FlowState:
+    """Return what a flow run's state says about its coming back."""
     deployment = str(run.deployment_id) if run.deployment_id is not None else None
     if run.state is None:
         return FlowState(FlowKind.WAITING, 0.0, deployment)
     kind = _KINDS.get(run.state.type, FlowKind.WAITING)
-    return FlowState(kind, run.state.timestamp.timestamp(), deployment)
+    if kind is FlowKind.CANCELLED and not is_wish(run.state):
+        kind = FlowKind.ENDED
+    due = run.state.state_details.scheduled_time or run.state.state_details.pause_timeout
+    return FlowState(kind, run.state.timestamp.timestamp(), deployment, due.timestamp() if due is not None else None)
 
 
 @task(name="mend", cache_policy=NO_CACHE)
@@ -106,15 +112,22 @@ def mend_found(request: SweepRequest, found: tuple[Found, ...]) -> tuple[Mended,
         mended = []
         for item in found:
             action = decide(item, request)
-            if action is Action.CANCEL:
-                done = end(journal, provider, item, time, within_s=GRACE_S)
-            elif action is Action.CLOSE:
-                done = close(journal, provider, item)
-            else:
-                done = readopt(item) if action is Action.ADOPT else Mended(item, action, "")
+            done = hold_back(journal, item, action) or _mend(journal, provider, item, action)
             _tell(request, done)
             mended.append(done)
     return tuple(mended)
+
+
+def _mend(journal: Journal, provider: Provider, item: Found, action: Action) -> Mended:
+    if action is Action.CANCEL:
+        return end(journal, provider, item, time, within_s=GRACE_S)
+    if action is Action.CLOSE:
+        return close(journal, provider, item)
+    if action is Action.ADOPT:
+        return readopt(item)
+    # Nobody goes on with this one unless a person does: the table says how.
+    left = item.record if item.sort is SweepClass.UNCOLLECTED and action is Action.NOTIFY else None
+    return Mended(item, action, way_back(left) if left is not None else "")
 
 
 def _tell(request: SweepRequest, done: Mended) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.journal import Intent
 from pipeline.journal_records import Owner
+from pipeline.journal_rows import Intent
 from pipeline.models import (
     CostEstimate,
     GuaranteeLevel,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import stat
 import tempfile
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, inspect, text
 
-from pipeline import journal_schema
+from pipeline import journal_connection, journal_schema
 from pipeline.errors import ConfigurationError, JournalError
 from pipeline.journal import Journal
-from pipeline.journal_connection import VARIABLE
+from pipeline.journal_connection import VARIABLE, give_back, take
 from pipeline.journal_schema import Store, metadata
 from tests.databases import look
 from tests.intents import handle_of, intent_of, plan_of
@@ -125,6 +126,64 @@ def test_a_row_this_release_cannot_read_is_named(location: str) -> None:
     with pytest.raises(JournalError, match=r"'op-1' in the journal cannot be read by this release \(state\)"):
         journal.find(KEY)
     journal.close()
+
+
+# -- forked processes -------------------------------------------------------------------------------------------------
+
+
+def _in_child(work: Callable[[], object]) -> int:
+    """Return the exit code of a forked process that does this: 0, or what has gone wrong."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    signal.alarm(20)  # one that hangs is ended
+    try:
+        work()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def _session_of(location: str) -> int:
+    """Return which connection this process has kept: the server's number for it, or the driver's object."""
+    opened = take(location)
+    with opened.engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        number: int = raw.info.backend_pid if "://" in location else id(raw)  # type: ignore[union-attr]
+    give_back(opened, keep=True)
+    return number
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_leaves_its_parents_connection_alone(location: str) -> None:
+    """It opens one of its own; closing that, or what it inherited, ends nothing of its parent's."""
+    inherited = Journal(location)
+    inherited.intend(intent_of(plan_of()))
+    before = _session_of(location)
+
+    def work() -> None:
+        own = Journal(location)
+        own.intend(intent_of(plan_of("op-2")))
+        own.close()
+        assert inherited.find(KEY) is not None
+        inherited.close()
+        assert _session_of(location) != before
+
+    assert _in_child(work) == 0
+    assert _session_of(location) == before
+    inherited.close()
+    assert _in_child(lambda: Journal(location).close()) == 0
+    assert _session_of(location) == before
+    assert look(location, "SELECT count(*) FROM operations") == [(2,)]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_child_that_is_forked_while_the_lock_is_held_does_not_wait_for_it(location: str) -> None:
+    """Whoever held it is not in the child to let go of it."""
+    Journal(location).close()
+    with journal_connection._lock:
+        assert _in_child(lambda: Journal(location).close()) == 0
+    Journal(location).close()
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

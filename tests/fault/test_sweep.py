@@ -99,13 +99,13 @@ def start_by_hand(bench: Workbench) -> str:
     return str(made["data"]["id"])
 
 
-def cancel_flow_run(flow_run_id: str | None) -> None:
+def cancel_flow_run(flow_run_id: str | None, message: str | None = None) -> None:
     """Cancel a flow run that no process carries out, as the UI does with a deferred one: no hook hears of it."""
     from prefect import get_client
     from prefect.states import Cancelled
 
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(UUID(flow_run_id), Cancelled(), force=True)
+        client.set_flow_run_state(UUID(flow_run_id), Cancelled(message=message), force=True)
 
 
 def kill_a_flow(bench: Workbench, api: str) -> OperationRecord:
@@ -225,6 +225,18 @@ def test_reconciling_looks_after_one_flow_run(bench: Workbench) -> None:
     assert bench.active() == 2
     again = sweep(flow_run=one.flow_run_id)
     assert again.message == "nothing goes on and nothing is open"
+
+
+def test_a_flow_run_that_prefect_turned_away_takes_no_training_with_it(bench: Workbench) -> None:
+    """Its slot was taken when it came back: told of by reconcile, and neither cancelled by it nor by the sweep."""
+    one = submit(bench, "one")
+    cancel_flow_run(one.flow_run_id, "Deployment concurrency limit reached.")
+    state = sweep(flow_run=f"prefect.flow-run.{one.flow_run_id}", flow_gone="notify", uncollected="notify")
+    assert (state.name, state.message) == ("Completed", "1 flow gone: notify")
+    assert sweep().is_completed()
+    assert newest_table()[str(one.run_id)]["class"] == "flow_gone"
+    assert record_of("one").cancel_asked_at_s is None
+    assert bench.active() == 1
 
 
 def test_what_cannot_be_cancelled_is_said_loudly(bench: Workbench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,9 @@ from pipeline.errors import (
     TrainingFailedError,
     TransportError,
 )
-from pipeline.journal import Intent, Journal
+from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState, Owner
+from pipeline.journal_rows import Intent
 from pipeline.models import Money, RunStatus, Settlement, TrainingRun, Unit, WatchedRun
 from pipeline.polling import require_success
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_estimate, make_plan, make_profile, make_run

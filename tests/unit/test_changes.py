@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.changes import compare_with_last, content_of, describe_changes, ingredients
-from pipeline.journal import Intent, Journal
+from pipeline.journal import Journal
 from pipeline.journal_records import ExportContent, OperationOutcome, Owner
+from pipeline.journal_rows import Intent
 from pipeline.models import ClassCount, ExportReport, TrainConfig, TrainPlan
 from tests.unit.conftest import make_export, make_plan, make_profile
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OperationBusyError
-from pipeline.journal import Intent, Journal
+from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord, Owner
+from pipeline.journal_rows import Intent
 from pipeline.ownership import take_over, this_process
 from tests.unit.conftest import FakeClock, make_plan
 

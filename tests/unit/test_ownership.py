@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -87,6 +87,20 @@ def test_somebody_elses_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "kill", refuse)
     assert not is_gone(owner)
     assert is_gone(owner.model_copy(update={"born": owner.born + "1"}))
+
+
+def test_a_clone_of_this_machine_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of one name, each with a numbering of the same name: what this one does not have may live on the other."""
+    dead = owner_of(0).model_copy(update={"pid": 2**22 + 1})
+    assert is_gone(dead)
+    read = Path.read_text
+
+    def of_the_clone(path: Path, *how: Any, **named: Any) -> str:
+        return "another-start\n" if path.name == "boot_id" else read(path, *how, **named)
+
+    monkeypatch.setattr(Path, "read_text", of_the_clone)
+    assert not is_gone(dead)
+    assert not is_gone(this_process("flow-1"))
 
 
 @pytest.mark.parametrize(

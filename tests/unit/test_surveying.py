@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConflictError, NotFoundError, ProviderUnavailableError
+from pipeline.errors import AuthenticationError, ConflictError, NotFoundError, ProviderUnavailableError
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, OperationState
-from pipeline.mending import close, end
-from pipeline.models import Money, RunStatus, Settlement, TrainingRun, Unit
+from pipeline.mending import close, end, hold_back
+from pipeline.models import Money, RunHandle, RunStatus, Settlement, TrainingRun, Unit
 from pipeline.surveying import look_around, open_records, survey
 from pipeline.sweeping import LOST_S, Action, FlowKind, FlowState, Found, SweepClass, Watch
+from tests.databases import look as ask
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_profile, make_run
-from tests.unit.operations import HANDLE, NOW_S, begin
+from tests.unit.operations import HANDLE, NOW_S, OWNER, begin
 
 CRASHED = {"flow-1": FlowState(FlowKind.ENDED)}
 WAITING = {"flow-1": FlowState(FlowKind.WAITING)}
@@ -135,7 +136,8 @@ def test_a_run_that_is_gone_for_a_day_stays_counted(journal: Journal) -> None:
     begin(journal, "op-1", handle=HANDLE)
     provider = Account(get_runs=Script(()))
     (item,) = look(journal, provider, CRASHED, LATER)
-    close(journal, provider, item)  # type: ignore[arg-type]
+    done = close(journal, provider, item)  # type: ignore[arg-type]
+    assert done.said == "closed as lost, counted as 100"
     assert (item.sort, held(journal), journal.open_operations()) == (SweepClass.LOST, 100, ())
 
 
@@ -176,7 +178,7 @@ def test_what_ended_at_the_provider_is_closed_with_its_bill(status: RunStatus, o
     (item,) = look(journal, provider)
     done = close(journal, provider, item)  # type: ignore[arg-type]
     assert (item.sort, done.action, done.failed, held(journal)) == (SweepClass.ENDED, Action.CLOSE, False, 7)
-    assert outcome in done.said
+    assert done.said == f"closed as {outcome}, 7 billed"
     assert look(journal, provider) == []
 
 
@@ -185,7 +187,8 @@ def test_a_bill_that_cannot_be_read_closes_nothing(journal: Journal) -> None:
     begin(journal, "op-1", handle=HANDLE)
     provider = Account(get_runs=Script((make_run(RunStatus.FAILED),)), settle=Script(DOWN))
     (item,) = look(journal, provider)
-    assert "not closed: 503" in close(journal, provider, item).said  # type: ignore[arg-type]
+    done = close(journal, provider, item)  # type: ignore[arg-type]
+    assert ("not closed: 503" in done.said, done.failed) == (True, True)
     assert (held(journal), len(journal.open_operations())) == (100, 1)
 
 
@@ -270,3 +273,115 @@ def test_what_was_written_down_since_is_left_to_the_next_sweep(journal: Journal)
     """Neither a stranger nor judged by old facts."""
     begin(journal, "op-1", handle=HANDLE)
     assert survey(journal, Account(), (), {}, WATCH, live=(make_run(),)) == ()  # type: ignore[arg-type]
+
+
+SECOND = HANDLE.model_copy(update={"run_id": "r2"})
+
+
+def test_one_run_that_cannot_be_looked_up_does_not_hide_the_others(journal: Journal) -> None:
+    """Each is asked for alone: one that always answers 500 stays as it is however old, one that is gone is lost."""
+    plan = begin(journal, "op-1", handle=HANDLE)
+    begin(journal, "op-2", handle=SECOND)
+    begin(journal, "op-3", handle=HANDLE.model_copy(update={"run_id": "r3"}))
+
+    class Poisoned(Account):
+        def get_run(self, handle: RunHandle) -> TrainingRun:
+            if handle.run_id == HANDLE.run_id:
+                raise DOWN
+            if handle.run_id != SECOND.run_id:
+                raise NotFoundError("404")
+            return make_run(RunStatus.COMPLETED, handle=handle)
+
+    found = {
+        item.record.run_id: item
+        for item in look(journal, Poisoned(get_runs=Script(DOWN)), CRASHED, LATER)
+        if item.record
+    }
+    assert {run_id: item.sort for run_id, item in found.items()} == {
+        "r1": SweepClass.NO_RUN,
+        "r2": SweepClass.UNCOLLECTED,
+        "r3": SweepClass.LOST,
+    }
+    assert found["r1"].reason == "it could not be looked up: 503"
+    assert journal.find(plan.operation_key) in journal.open_operations()
+
+
+def test_a_refused_key_is_not_one_runs_trouble(journal: Journal) -> None:
+    """The sweep fails as a whole, and says why."""
+    begin(journal, "op-1", handle=HANDLE)
+    with pytest.raises(AuthenticationError):
+        look(journal, Account(get_runs=Script(AuthenticationError("401"))))
+
+
+@pytest.mark.parametrize("spoiled", ["request = '{}'", "state = 'paused'"])
+@pytest.mark.parametrize("handle", [None, SECOND], ids=["intent", "created"])
+def test_a_row_of_a_newer_release_does_not_hide_the_others(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture, spoiled: str, handle: RunHandle | None
+) -> None:
+    """It is named in a warning, and its run, which is ours, is no stranger that somebody might cancel."""
+    begin(journal, "op-1", handle=HANDLE)
+    plan = begin(journal, "op-2", handle=handle)
+    ask(str(tmp_path / "journal.db"), f"UPDATE operations SET {spoiled} WHERE operation_id = 'op-2'")  # noqa: S608 - ours
+    live = (make_run(), named(plan.run_name, "r2"), named("by-hand", "r7"))
+    found = look(journal, Account(), CRASHED, WATCH, *live)
+    assert [(item.sort, item.run.handle.run_id) for item in found if item.run] == [
+        (SweepClass.FLOW_GONE, "r1"),
+        (SweepClass.UNKNOWN_TO_US, "r7"),
+    ]
+    if "request" in spoiled:
+        assert "operation 'op-2' in the journal cannot be read by this release (request)" in caplog.text
+
+
+def test_a_closed_row_of_a_newer_release_leaves_its_run_alone(journal: Journal, tmp_path: Path) -> None:
+    """Whatever that release meant by it."""
+    plan = begin(journal, "op-1", handle=HANDLE)
+    journal.ended(plan.operation_key, OperationOutcome.LOST, "gone")
+    ask(str(tmp_path / "journal.db"), "UPDATE operations SET outcome = 'superseded'")
+    assert look(journal, Account(), CRASHED, WATCH, make_run()) == []
+
+
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.ADOPT, Action.CLOSE])
+def test_what_has_changed_since_it_was_looked_at_is_left_alone(journal: Journal, action: Action) -> None:
+    """Somebody has taken it on, wants it ended, or has closed it; a mere word about it changes nothing."""
+    plan = begin(journal, "op-1", handle=HANDLE)
+    key = plan.operation_key
+
+    def judged() -> Found:
+        (item,) = look(journal, Account(), CRASHED, WATCH, make_run())
+        assert hold_back(journal, item, action) is None
+        return item
+
+    later = OWNER.model_copy(update={"flow_run_id": "flow-2"})
+    changes = (
+        lambda: journal.claim(key, later, NOW_S + 60, lambda _: True),
+        lambda: journal.release(key, later),
+        lambda: journal.cancel_asked(key),
+        lambda: journal.ended(key, OperationOutcome.CANCELLED, "by hand"),
+    )
+    for change in changes:
+        item = judged()
+        journal.watch_until(key, NOW_S)
+        assert hold_back(journal, item, action) is None
+        change()
+        done = hold_back(journal, item, action)
+        assert done is not None
+        assert (done.action, done.failed, "has changed since" in done.said) == (Action.NOTIFY, False, True)
+        assert hold_back(journal, item, Action.NOTIFY) is None
+
+
+def test_a_stranger_that_was_written_down_since_is_left_alone(journal: Journal) -> None:
+    """It has become ours."""
+    (item,) = look(journal, Account(), CRASHED, WATCH, make_run())
+    assert hold_back(journal, item, Action.CANCEL) is None
+    begin(journal, "op-1", handle=HANDLE)
+    assert hold_back(journal, item, Action.CANCEL) is not None
+
+
+def test_a_row_that_cannot_be_read_again_is_a_failure(journal: Journal, tmp_path: Path) -> None:
+    """Nothing is done on old facts, and that is said loudly."""
+    begin(journal, "op-1", handle=HANDLE)
+    (item,) = look(journal, Account(), CRASHED, WATCH, make_run())
+    ask(str(tmp_path / "journal.db"), "UPDATE operations SET request = '{}'")
+    done = hold_back(journal, item, Action.CANCEL)
+    assert done is not None
+    assert (done.action, done.failed, "nothing was done" in done.said) == (Action.CANCEL, True, True)

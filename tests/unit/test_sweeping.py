@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.deferring import LATE_S
 from pipeline.journal_records import Owner
 from pipeline.models import RunStatus, SweepRequest, TrainingRun
 from pipeline.sweeping import (
@@ -29,6 +30,8 @@ from tests.unit.operations import NOW_S, OWNER, make_record
 STARTED = datetime.fromtimestamp(NOW_S, UTC) - timedelta(minutes=30)
 RUNNING = make_run(RunStatus.RUNNING, started_at=STARTED)
 WAITING = FlowState(FlowKind.WAITING)
+DUE = FlowState(FlowKind.WAITING, due_s=NOW_S - LATE_S + 1)
+LONG_DUE = FlowState(FlowKind.WAITING, due_s=NOW_S - LATE_S - 1)
 CRASHED = FlowState(FlowKind.ENDED)
 CANCELLED = FlowState(FlowKind.CANCELLED)
 COMPLETED = FlowState(FlowKind.COMPLETED)
@@ -55,6 +58,9 @@ HELD: dict[str, Any] = {"owner": OWNER, "owner_until_s": NOW_S + 60}
         ({}, make_run(RunStatus.FAILED), WAITING, SweepClass.WATCHED),
         ({}, None, WAITING, SweepClass.WATCHED),
         ({"request": make_request(wait="none")}, RUNNING, COMPLETED, SweepClass.WATCHED),
+        ({}, RUNNING, DUE, SweepClass.WATCHED),
+        ({}, RUNNING, LONG_DUE, SweepClass.FLOW_GONE),
+        ({}, make_run(RunStatus.COMPLETED), LONG_DUE, SweepClass.UNCOLLECTED),
         ({}, RUNNING, CRASHED, SweepClass.FLOW_GONE),
         ({}, RUNNING, NO_FLOW, SweepClass.FLOW_GONE),
         ({}, RUNNING, COMPLETED, SweepClass.FLOW_GONE),
@@ -169,3 +175,20 @@ def test_nothing_but_its_own_policy_cancels_a_stranger() -> None:
     """However much the others may cancel."""
     eager = SweepRequest(flow_gone="cancel", past_deadline="cancel", over_budget="cancel", cancel_unconfirmed="cancel")
     assert decide(found(SweepClass.UNKNOWN_TO_US), eager) is Action.NOTIFY
+
+
+def test_a_flow_run_that_nobody_brings_back_is_told_with_its_delay() -> None:
+    """Scheduled it stays for ever, so what it reads is not the reason."""
+    _, reason = classify(make_record(), RUNNING, LONG_DUE, GONE)
+    assert reason == "its flow run flow-1 was due 60 min ago, and nobody brings it back"
+
+
+@pytest.mark.parametrize(("facts", "flow"), [({}, CANCELLED), (ASKED, CRASHED)], ids=["flow run", "journal"])
+def test_a_model_is_not_collected_against_a_wish(facts: dict[str, Any], flow: FlowState) -> None:
+    """It was faster than its cancel: whoever cancelled it is told, and nobody goes on with it unasked."""
+    record, run = make_record(**facts), make_run(RunStatus.COMPLETED)
+    sort, reason = classify(record, run, flow, GONE)
+    assert (sort, "before it could be cancelled" in reason) == (SweepClass.UNCOLLECTED, True)
+    assert decide(Found(sort, reason, run, record, flow), SweepRequest(uncollected="adopt")) is Action.NOTIFY
+    wanted = Found(sort, reason, run, make_record(), CRASHED)
+    assert decide(wanted, SweepRequest(uncollected="adopt")) is Action.ADOPT

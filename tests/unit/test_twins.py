@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import OperationBusyError
-from pipeline.journal import Intent, Journal
+from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, Owner
+from pipeline.journal_rows import Intent
 from pipeline.reattaching import begins_alone
 from tests.unit.conftest import make_estimate, make_plan, make_request
 
