@@ -87,14 +87,14 @@ def status(*, home: Home = None) -> None:
 
 @app.command
 def reset(*, home: Home = None) -> None:
-    """Forget everything the default account did, its datasets included, and generate the built-in ones again."""
+    """Make the default account's data, runs and money as new, built-in datasets included; its settings stay."""
     from sandbox.builtin import AT_FIRST_START
 
     account = _running(home)
     account.reset()
     for name in AT_FIRST_START:
         account.add_dataset(name, kind=name)
-    _say("the default account is as new")
+    _say("the default account's data, runs and money are as new; its settings stay")
 
 
 @app.command

@@ -1,6 +1,7 @@
 """The FastAPI app: emulated API, storage, control API, and the gate in front of them."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from fastapi import FastAPI
 
@@ -10,12 +11,12 @@ from sandbox.core import Sandbox
 from sandbox.gate import Gate
 
 
-def create_app(sandbox: Sandbox, touch: Callable[[], None]) -> FastAPI:
-    """Build the app over one sandbox; touch is called at each request's begin and end."""
+def create_app(sandbox: Sandbox, in_use: Callable[[], AbstractContextManager[None]]) -> FastAPI:
+    """Build the app over one sandbox; each request is handled inside one in_use()."""
     app = FastAPI(title="sandbox", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.sandbox = sandbox
     for router in (pictograph.router, storage.router, control.router):
         app.include_router(router)
     pictograph_errors.install(app)
-    app.add_middleware(Gate, sandbox=sandbox, touch=touch)
+    app.add_middleware(Gate, sandbox=sandbox, in_use=in_use)
     return app

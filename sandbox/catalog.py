@@ -27,7 +27,7 @@ def add_dataset(
     """Add a dataset with its images; one of the same name is replaced, its exports stay as they are.
 
     Raises:
-        DataError: Two images share a name.
+        DataError: Two images share a name, or a name cannot be written.
     """
     dataset_id, created_at = new_id(), sandbox.clock.now_s()
     path = sandbox.images_path(dataset_id)

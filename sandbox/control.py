@@ -92,7 +92,7 @@ class NewDataset(_Body):
     name: str
     kind: BuiltIn = "road-signs"
     count: int | None = Field(default=None, ge=0, le=10_000)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     size: int | None = Field(default=None, ge=32, le=1024)
     single: bool = False
     folder: Path | None = None
@@ -157,7 +157,7 @@ def patch_account(sandbox: Home, account: AsItIs, changes: dict[str, Any]) -> di
 
 @router.post("/reset", status_code=204)
 def reset(sandbox: Home, account: AsItIs) -> None:
-    """Forget everything an account did; key and settings stay."""
+    """Forget everything an account did; key and settings stay, the balance is the default one again."""
     reset_account(sandbox, account)
     for suffix in (".onnx", ".json"):
         (sandbox.home / UPLOADS / f"{account.id}{suffix}").unlink(missing_ok=True)

@@ -19,7 +19,7 @@ Status = Literal["new", "annotate", "review", "complete"]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MAX_PIXELS = 89_000_000  # just under what Pillow takes for an attack and warns of
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # others run programs or mean something else
 _ORIENTATION_TAG = 0x0112

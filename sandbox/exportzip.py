@@ -46,7 +46,7 @@ def write_export(
     """Write the export in one step: a reader sees the whole file or none.
 
     Raises:
-        DataError: Two images share a name, or a name is no plain file name.
+        DataError: Two images share a name, or a name is no plain file name, or one of any kind is no Unicode text.
     """
     _check_names(images)
     ordered = sorted(images, key=lambda image: image.name)
@@ -111,6 +111,16 @@ def _check_names(images: Sequence[LabelledImage]) -> None:
         if image.name in seen:
             raise DataError(f"image name {image.name!r} occurs twice: rename one of the images")
         seen.add(image.name)
+        _check_text("image name", image.name)
+    for name in class_names(images):
+        _check_text("class or tag name", name)
+
+
+def _check_text(what: str, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{what} {name!r} cannot be written as UTF-8 ({error.reason}): rename it") from error
 
 
 def class_kinds(images: Sequence[LabelledImage]) -> list[dict[str, str]]:

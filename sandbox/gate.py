@@ -5,6 +5,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -75,12 +76,15 @@ class Exchange:
 class Gate:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: App, sandbox: Sandbox, touch: Callable[[], None]) -> None:
-        self._app, self._sandbox, self._touch = app, sandbox, touch
+    def __init__(self, app: App, sandbox: Sandbox, in_use: Callable[[], AbstractContextManager[None]]) -> None:
+        self._app, self._sandbox, self._in_use = app, sandbox, in_use
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        self._touch()
+        with self._in_use():
+            await self._handle(scope, receive, send)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(CONTROL_PREFIX):
             await self._app(scope, receive, send)
             return
@@ -94,10 +98,7 @@ class Gate:
             await run_sync(self._note_status, entry, status, is_spared)
 
         answer = Answer(scope, send, {"X-Request-Id": request_id, SELF_HEADER: "1", **entry.headers}, entry.rule, note)
-        try:
-            await _respond(Exchange(self._app, scope, receive, body, answer), entry)
-        finally:
-            self._touch()
+        await _respond(Exchange(self._app, scope, receive, body, answer), entry)
 
     def _enter(self, scope: Scope, request_id: str, body: bytes) -> Entry:
         """Decide about a request and log it, in one transaction: counts stay exact under any interleaving."""

@@ -132,7 +132,7 @@ def build(
     sweep(sandbox)
     worker = Worker(sandbox)
     config = uvicorn.Config(
-        create_app(sandbox, worker.touch),
+        create_app(sandbox, worker.in_use),
         http=Protocol,
         ws="none",
         loop="asyncio",

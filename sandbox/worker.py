@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import func, select
 
@@ -26,14 +28,25 @@ class Worker(threading.Thread):
         self._trainer = Trainer(sandbox)
         self._stopping = threading.Event()
         self._last_use_s = time.monotonic()
+        self._in_flight = 0  # requests; counted and read on the event loop's thread alone
 
     def touch(self) -> None:
         """Note that the sandbox is in use."""
         self._last_use_s = time.monotonic()
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Count a request from its begin to its end, however long it takes."""
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self.touch()
+
     def idle_s(self) -> float:
-        """Return seconds since the last request, or since the last training or export ended."""
-        if self._trainer.is_busy or self._open_work():
+        """Return seconds since the last request, training or export ended; 0 while there is one."""
+        if self._in_flight or self._trainer.is_busy or self._open_work():
             self.touch()
         return time.monotonic() - self._last_use_s
 

@@ -50,7 +50,7 @@ def check_order(tx: Connection, account: Account, body: TrainingBody, name: str)
     """
     _check_words(account, body)
     source = _source(tx, account, body)
-    config = _unwrapped(body)
+    config = {key: value for key, value in _unwrapped(body).items() if key != AUTOSELECT_KEY}  # ours to say
     try:
         epochs = epochs_of(config, _default_epochs(account, body.pipeline_type))
     except ValueError as error:

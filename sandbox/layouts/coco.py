@@ -8,7 +8,7 @@ from typing import Any
 
 from sandbox.datasets import DataError, LabelledImage, Point, Shape, Split
 from sandbox.layouts.geometry import bounds, cut, is_number, ring_area
-from sandbox.layouts.places import IMAGES, Notices, Recognised, load, shown, split_folders, split_of
+from sandbox.layouts.places import IMAGES, Notices, Recognised, load, shown, some, split_folders, split_of
 
 LAYOUT = "COCO"
 _Document = dict[str, Any]
@@ -46,9 +46,23 @@ def _document(root: Path, path: Path) -> _Document | None:
     return document if is_coco else None
 
 
-def _read(root: Path, documents: list[tuple[Path, _Document]], _notices: Notices) -> Iterator[LabelledImage]:
+def _read(root: Path, documents: list[tuple[Path, _Document]], notices: Notices) -> Iterator[LabelledImage]:
+    found: dict[Path, LabelledImage] = {}
+    repeated: dict[Path, None] = {}
     for path, document in documents:
-        yield from _CocoFile(root, path, document).images()
+        for picture, image in _CocoFile(root, path, document).images():
+            first = found.setdefault(picture, image)
+            if first is not image:
+                repeated[picture] = None
+            if first.split is None:
+                found[picture] = image if image.split else first
+    if repeated:
+        names = some(shown(root, picture) for picture in repeated)
+        notices.append(
+            f"listed more than once, each used once, with the split and labels of one entry: {len(repeated)} pictures "
+            f"({names})"
+        )
+    yield from found.values()
 
 
 class _CocoFile:
@@ -56,12 +70,14 @@ class _CocoFile:
 
     def __init__(self, root: Path, path: Path, document: _Document) -> None:
         self._root, self._path, self._document = root, path, document
-        words = (*path.stem.lower().replace("-", "_").split("_"), path.parent.name)
+        words = path.stem.lower().replace("-", "_").split("_")
+        if path.parent != root:  # what the imported folder itself is called says nothing of its files
+            words.append(path.parent.name)
         self._word = next((word for word in words if split_of(word)), "")
         self._split: Split | None = split_of(self._word)
 
-    def images(self) -> Iterator[LabelledImage]:
-        """Yield the images with their shapes."""
+    def images(self) -> Iterator[tuple[Path, LabelledImage]]:
+        """Yield the pictures' files, links followed, and the images with their shapes."""
         rows = self._by_id("images")
         classes = {key: self._text(row, "name", f"category {key}") for key, row in self._by_id("categories").items()}
         shapes: dict[object, list[Shape]] = {key: [] for key in rows}
@@ -105,14 +121,14 @@ class _CocoFile:
             raise self._bad(what, f"{key} is {value!r}, not a text")
         return value
 
-    def _image(self, row: dict[str, Any], what: str, shapes: tuple[Shape, ...]) -> LabelledImage:
+    def _image(self, row: dict[str, Any], what: str, shapes: tuple[Shape, ...]) -> tuple[Path, LabelledImage]:
         path = self._find(self._text(row, "file_name", what), what)
         content, width, height = load(self._root, path)
         declared = (row.get("width", width), row.get("height", height))
         if declared != (width, height):
             raise self._bad(what, f"declared {declared[0]}x{declared[1]} pixels, but {path.name!r} is {width}x{height}")
         inside = tuple(self._inside(shape, width, height, what) for shape in shapes)
-        return LabelledImage(path.name, content, width, height, inside, split=self._split)
+        return path, LabelledImage(path.name, content, width, height, inside, split=self._split)
 
     def _find(self, file_name: str, what: str) -> Path:
         root, beside = self._root.resolve(), self._path.parent

@@ -1,6 +1,7 @@
 """Mask folders: images/ and masks/ with the same stems; a PNG's pixel values are class numbers.
 
-0 is background and 255 carries no label. Each connected region of a class becomes one outline, holes cut out.
+0 is background and 255 carries no label: no class can have these values. Each connected region of a class becomes one
+outline, holes cut out.
 """
 
 import io
@@ -81,6 +82,18 @@ def _report(root: Path, found: list[Pair], files: Mapping[Pair, Path], notices: 
 
 def _class_list(root: Path) -> dict[int, str] | None:
     """Return the name of each value, or None where no file gives names."""
+    names = _given_names(root)
+    for value, name in sorted((names or {}).items()):
+        if value >= _UNLABELLED or (value == 0 and name.lower() not in _BACKGROUND):
+            meaning = "carries no label" if value else "is the background"
+            raise DataError(
+                f"the classes name value {value} {name!r}, but {value} {meaning}: leave the name out, or give the "
+                f"class a value from 1 to {_UNLABELLED - 1}, in its masks too"
+            )
+    return names
+
+
+def _given_names(root: Path) -> dict[int, str] | None:
     text, document = root / "classes.txt", root / "classes.json"
     if text.is_file():
         return _numbered(read_names(root, text))

@@ -81,10 +81,9 @@ def _located(folder: Path) -> tuple[Path, list[Recognised]]:
 
 
 def _recognised(root: Path) -> list[Recognised]:
-    export = archive.recognise(root)
-    if export is not None:
-        return [export]
-    found = [layout for module in (coco, yolo, maskfolders) if (layout := module.recognise(root)) is not None]
+    # An export's own annotations are JSON files: COCO is not looked for among them.
+    first = archive if archive.recognise(root) is not None else coco
+    found = [layout for module in (first, yolo, maskfolders) if (layout := module.recognise(root)) is not None]
     if found:
         return found
     rest = classfolders.recognise(root)

@@ -1,5 +1,6 @@
 """Unpacking a person's ZIP: bounded, and nothing of it lands outside its folder."""
 
+import lzma
 import shutil
 import stat
 import struct
@@ -17,7 +18,16 @@ MAX_ENTRY_BYTES = 1 << 30
 MAX_TOTAL_BYTES = 4 << 30
 _CHUNK_BYTES = 1 << 20
 _KEPT = frozenset({0, stat.S_IFREG, stat.S_IFDIR})
-_UNREADABLE = (EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error, ValueError)
+_UNREADABLE = (
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    ValueError,
+)
 """What the ZIP module lets through of a damaged or encrypted file."""
 
 

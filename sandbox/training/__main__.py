@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from sandbox.training.jobs import PARENT_VARIABLE, TRAINABLE, not_trainable
-from sandbox.training.results import LOCK, RESULT, message_of, unfinished, write_json
+from sandbox.training.results import CHECKPOINT, LOCK, RESULT, message_of, unfinished, write_json
 
 _LOOK_EVERY_S = 0.1
 _PARENT_GONE = 3
@@ -84,7 +84,10 @@ def main(argv: list[str]) -> int:
         lock.write(str(os.getpid()))
         lock.flush()
         if not (job_dir / RESULT).exists():
-            write_json(job_dir / RESULT, _outcome(job_dir))
+            result = _outcome(job_dir)
+            write_json(job_dir / RESULT, result)
+            if result["status"] == "completed":  # before, a death would mean training it all again
+                (job_dir / CHECKPOINT).unlink(missing_ok=True)
     return 0
 
 

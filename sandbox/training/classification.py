@@ -76,8 +76,7 @@ class Classification(Task):
     def batch(self, samples: _Samples, rows: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return augmented, normalised images and their labels."""
         motion = pixels.draw(rng, len(rows), pixels.Augmentation(rotation=14))
-        mean = torch.tensor(pixels.IMAGENET_MEAN).view(1, 3, 1, 1) * 255
-        images = pixels.warp(pixels.recolour(samples.pixels[rows].float(), rng), motion, mean)
+        images = pixels.warp(pixels.recolour(samples.pixels[rows].float(), rng), motion, pixels.imagenet_grey())
         return pixels.imagenet_normalised(images), samples.labels[rows]
 
     def loss(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

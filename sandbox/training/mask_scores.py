@@ -16,7 +16,7 @@ Encoded = Any  # pycocotools' run-length encoding of one mask
 _LONGEST_SIDE = 640  # larger images are scored scaled down to it
 
 
-def _size(image: LabelledImage) -> tuple[int, int]:
+def scored_size(image: LabelledImage) -> tuple[int, int]:
     """Return the (height, width) at which an image's masks are compared."""
     scale = min(1.0, _LONGEST_SIDE / max(image.height, image.width))
     return max(1, round(image.height * scale)), max(1, round(image.width * scale))
@@ -28,7 +28,7 @@ def encoded(image: LabelledImage, logits: Tensor) -> list[Encoded]:
 
     if not len(logits):
         return []
-    wide = functional.interpolate(logits.unsqueeze(0), _size(image), mode="bilinear", align_corners=False)[0]
+    wide = functional.interpolate(logits.unsqueeze(0), scored_size(image), mode="bilinear", align_corners=False)[0]
     flags = np.asfortranarray((wide > 0).permute(1, 2, 0).numpy().astype(np.uint8))
     return list(mask.encode(flags))
 
@@ -47,7 +47,7 @@ def score_masks(
 def _outlines(image: LabelledImage) -> list[Encoded]:
     from pycocotools import mask
 
-    height, width = _size(image)
+    height, width = scored_size(image)
     rings = [ring_of(shape, width / image.width, height / image.height).ravel().tolist() for shape in image.shapes]
     return list(mask.frPyObjects(rings, height, width)) if rings else []
 
@@ -70,7 +70,7 @@ def _coco_truth(
         for number, (image, outlines) in enumerate(zip(images, truth, strict=True))
         for shape, outline in zip(image.shapes, outlines, strict=True)
     ]
-    sizes = [_size(image) for image in images]
+    sizes = [scored_size(image) for image in images]
     return {
         "info": {},
         "images": [{"id": n, "width": width, "height": height} for n, (height, width) in enumerate(sizes)],

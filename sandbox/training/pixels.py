@@ -99,7 +99,7 @@ def draw(rng: np.random.Generator, count: int, augmentation: Augmentation) -> Mo
     return Motion(*(torch.from_numpy(values.astype(np.float32)) for values in drawn))
 
 
-def warp(pixels: Tensor, motion: Motion, fill: Tensor, mode: str = "bilinear") -> Tensor:
+def warp(pixels: Tensor, motion: Motion, fill: Tensor) -> Tensor:
     """Move every image of a (N, C, H, W) float batch; uncovered pixels get `fill`."""
     height, width = pixels.shape[-2:]
     cos, sin = torch.cos(motion.angle) / motion.scale, torch.sin(motion.angle) / motion.scale
@@ -109,7 +109,7 @@ def warp(pixels: Tensor, motion: Motion, fill: Tensor, mode: str = "bilinear") -
     linear = torch.stack([top, bottom], 1)
     offset = -(linear @ torch.stack([x, y], 1).unsqueeze(2))
     grid = functional.affine_grid(torch.cat([linear, offset], 2), list(pixels.shape), align_corners=False)
-    return functional.grid_sample(pixels - fill, grid, mode=mode, align_corners=False) + fill
+    return functional.grid_sample(pixels - fill, grid, mode="bilinear", align_corners=False) + fill
 
 
 def recolour(pixels: Tensor, rng: np.random.Generator) -> Tensor:

@@ -18,9 +18,9 @@ from sandbox.training.nets import Backbone, Pyramid, conv_block, grid_cells, sca
 
 Tensor = Any
 STRIDES = (8, 16, 32)
-_CHANNELS = 48
-_WIDTHS, _RESIDUALS = (16, 24, 48, 64, 96), (0, 1, 2, 2, 1)
-_RARE = -math.log(99)  # the bias of a probability of one in a hundred: most cells hold nothing
+CHANNELS = 48
+WIDTHS, RESIDUALS = (16, 24, 48, 64, 96), (0, 1, 2, 2, 1)
+RARE = -math.log(99)  # the bias of a probability of one in a hundred: most cells hold nothing
 _LARGEST_LOG_SIDE = 8.0  # stops exp from overflowing before the loss is looked at
 _MOST_QUERIES = 50
 
@@ -39,12 +39,12 @@ class Layout:
     @property
     def widths(self) -> list[int]:
         """Channels of every stage of the backbone."""
-        return [scaled(width, self.channel_factor) for width in _WIDTHS]
+        return [scaled(width, self.channel_factor) for width in WIDTHS]
 
     @property
     def channels(self) -> int:
         """Channels of every level of the pyramid."""
-        return scaled(_CHANNELS, self.channel_factor)
+        return scaled(CHANNELS, self.channel_factor)
 
 
 class _Encoder(nn.Module):
@@ -101,7 +101,7 @@ class _Head(nn.Module):
         self.branches = nn.ModuleList(
             [nn.Sequential(conv_block(channels, channels), nn.Conv2d(channels, width, 1)) for width in widths]
         )
-        nn.init.constant_(self.branches[1][1].bias, _RARE)
+        nn.init.constant_(self.branches[1][1].bias, RARE)
 
     def forward(self, level: Tensor) -> Tensor:
         """Return (N, 4 + C + K, h, w)."""
@@ -117,7 +117,7 @@ class QueryNetwork(nn.Module):
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         widths = layout.widths
-        self.backbone = Backbone(widths, _RESIDUALS)
+        self.backbone = Backbone(widths, RESIDUALS)
         coarsest = layout.height // STRIDES[-1], layout.width // STRIDES[-1]
         self.encoder = _Encoder(widths[-1], *coarsest) if layout.attention else nn.Identity()
         self.pyramid = Pyramid(widths[2:], layout.channels)
@@ -142,7 +142,11 @@ class QueryNetwork(nn.Module):
 def corners(rows: Tensor, cells: Tensor) -> Tensor:
     """Decode rows at their (..., 3) cells to (..., 4) corner boxes in network pixels."""
     stride = cells[..., 2:]
-    centre = (rows[..., :2] + cells[..., :2] + 0.5) * stride
+    return boxes_around((rows[..., :2] + cells[..., :2] + 0.5) * stride, rows, stride)
+
+
+def boxes_around(centre: Tensor, rows: Tensor, stride: Tensor) -> Tensor:
+    """Return the (..., 4) corner boxes around (..., 2) centres in pixels, their sides as rows 2 and 3 have them."""
     half = rows[..., 2:4].clamp(max=_LARGEST_LOG_SIDE).exp() * stride / 2
     return torch.cat([centre - half, centre + half], -1)
 

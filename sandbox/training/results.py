@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sandbox.datasets import DataError
 from sandbox.training.recipes import ConfigError
 
-PROGRESS, RESULT = "progress.jsonl", "result.json"
+PROGRESS, RESULT, CHECKPOINT = "progress.jsonl", "result.json", "checkpoint.pt"
 LOCK = "lock"
 """Held by the child that works in the folder, as long as it lives; its process id is in it."""
 

@@ -12,11 +12,9 @@ from sandbox.modelconfig import ModelFacts, model_config
 from sandbox.training.export import export_onnx
 from sandbox.training.loop import Trainer
 from sandbox.training.recipes import RECIPES, Settings, resolve
-from sandbox.training.results import PROGRESS, write_json
+from sandbox.training.results import CHECKPOINT, PROGRESS, write_json
 from sandbox.training.selection import Selection, select
 from sandbox.training.task import Task, task_of
-
-CHECKPOINT = "checkpoint.pt"
 
 
 def run_job(job_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +37,6 @@ def run_job(job_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     notes = {**_facts(task, settings), "metrics": metrics}
     export_onnx(task, network, task.example(samples), job_dir / "model.onnx", notes)
     write_json(job_dir / "config.json", _config(job, task, len(trainer.history)))
-    (job_dir / CHECKPOINT).unlink(missing_ok=True)
     return {
         "status": "completed",
         "error_message": None,

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sandbox.datasets import DataError, LabelledImage, Shape, Split, class_names
+from sandbox.datasets import DataError, LabelledImage, Shape, Split
+from sandbox.layouts.geometry import ring_area
 from sandbox.training.recipes import Recipe, Settings
 
 MIN_IMAGES = 3  # one each to train, validate and test
 _HELD_OUT_SHARE = 0.1
+_LEAST_AREA = 1e-6  # square pixels: less is a line, and what rounding leaves of it
 
 LabelsOf = Callable[[LabelledImage], tuple[str, ...]]
 """Reads an image's labels."""
@@ -42,7 +44,7 @@ def select(images: Sequence[LabelledImage], settings: Settings, seed: int) -> Se
     trained = Counter(label for image in split["train"] for label in _labels(image, recipe))
     classes = tuple(sorted(trained))
     _check_classes(classes, _all_labels(usable, recipe), recipe)
-    warnings += _untrained(class_names(renamed), _all_labels(usable, recipe), classes)
+    warnings += _untrained(sorted(_all_labels(renamed, recipe)), _all_labels(usable, recipe), classes)
     parts = {key: tuple(_only(image, classes, recipe) for image in part) for key, part in split.items()}
     if recipe.labels == "tags":  # an image of an untrained class has no right answer left
         parts = {key: tuple(image for image in part if image.tags) for key, part in parts.items()}
@@ -68,7 +70,7 @@ def assign_splits(images: Sequence[LabelledImage], seed: int = 0) -> list[Labell
 
 def has_outline(shape: Shape) -> bool:
     """Whether a shape has a polygon with an inside."""
-    return len(shape.polygon or ()) >= 3
+    return shape.polygon is not None and len(shape.polygon) >= 3 and ring_area(shape.polygon) >= _LEAST_AREA
 
 
 def _every_label(image: LabelledImage) -> tuple[str, ...]:

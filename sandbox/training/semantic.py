@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from sandbox.datasets import LabelledImage
 from sandbox.training import outlines, pixels
+from sandbox.training.mask_scores import scored_size
 from sandbox.training.nets import conv_block, scaled
 from sandbox.training.task import Metrics, Task
 
 Tensor = Any
 _WIDTHS = (16, 32, 64, 96)
 _EVALUATED_AT_ONCE = 32
-_LONGEST_SIDE = 640  # larger images are scored scaled down to it
 
 
 class Network(nn.Module):
@@ -129,8 +129,7 @@ class Semantic(Task):
         return scores(confusion, self.classes, len(samples.images))
 
     def _confusion(self, image: LabelledImage, logits: Tensor) -> Any:
-        scale = min(1.0, _LONGEST_SIDE / max(image.height, image.width))
-        size = max(1, round(image.height * scale)), max(1, round(image.width * scale))
+        size = scored_size(image)
         chances = logits.sigmoid() if len(self.classes) == 1 else logits.softmax(1)
         wide = functional.interpolate(chances, size, mode="bilinear", align_corners=False)[0]
         answer = ((wide[0] > 0.5).long() if len(self.classes) == 1 else wide.argmax(0)).numpy()

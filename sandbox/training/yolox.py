@@ -3,7 +3,6 @@
 # mypy: disable-error-code="misc"
 # (torch is checked without its types here, so every nn.Module is a subclass of Any)
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +17,11 @@ from sandbox.training import pixels
 from sandbox.training.boxes import assign, overlap, padded_targets
 from sandbox.training.detections import Found, non_maximum_suppression, score_boxes
 from sandbox.training.nets import Backbone, Pyramid, conv_block, grid_cells, scaled
+from sandbox.training.queries import CHANNELS, RARE, RESIDUALS, STRIDES, WIDTHS, boxes_around
 from sandbox.training.recipes import Settings
 from sandbox.training.task import Metrics, Task
 
 Tensor = Any
-STRIDES = (8, 16, 32)
-_WIDTHS, _RESIDUALS, _CHANNELS = (16, 24, 48, 64, 96), (0, 1, 2, 2, 1), 48
-_RARE = -math.log(99)  # the bias of a probability of one in a hundred: most cells hold nothing
-_LARGEST_LOG_SIDE = 8.0  # stops exp from overflowing before the loss is looked at
 _NMS_IOU = 0.45
 _LOWEST_SCORE = 0.01
 
@@ -38,8 +34,8 @@ class _Head(nn.Module):
         self.box_branch, self.class_branch = conv_block(channels, channels), conv_block(channels, channels)
         self.box = nn.Conv2d(channels, 5, 1)
         self.classes = nn.Conv2d(channels, classes, 1)
-        nn.init.constant_(self.box.bias[4:], _RARE)
-        nn.init.constant_(self.classes.bias, _RARE)
+        nn.init.constant_(self.box.bias[4:], RARE)
+        nn.init.constant_(self.classes.bias, RARE)
 
     def forward(self, level: Tensor) -> Tensor:
         """Return (N, 5 + C, h, w)."""
@@ -51,8 +47,8 @@ class Network(nn.Module):
 
     def __init__(self, classes: int, channel_factor: float = 1.0) -> None:
         super().__init__()
-        widths, channels = [scaled(width, channel_factor) for width in _WIDTHS], scaled(_CHANNELS, channel_factor)
-        self.backbone = Backbone(widths, _RESIDUALS)
+        widths, channels = [scaled(width, channel_factor) for width in WIDTHS], scaled(CHANNELS, channel_factor)
+        self.backbone = Backbone(widths, RESIDUALS)
         self.pyramid = Pyramid(widths[2:], channels)
         # One head a level: shared batch statistics would mix levels and cost half the precision.
         self.heads = nn.ModuleList([_Head(classes, channels) for _ in STRIDES])
@@ -158,9 +154,7 @@ class Yolox(Task):
         """Decode (N, A, 5 + C) logits to (N, A, 4) corner boxes in network pixels."""
         cells = self._cells.to(logits.device)
         stride = cells[:, 2:]
-        centre = (logits[..., :2] + cells[:, :2]) * stride
-        half = logits[..., 2:4].clamp(max=_LARGEST_LOG_SIDE).exp() * stride / 2
-        return torch.cat([centre - half, centre + half], -1)
+        return boxes_around((logits[..., :2] + cells[:, :2]) * stride, logits, stride)
 
     def _class_cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the BCE (B, G, A) of every cell's joint probability against every object's class."""

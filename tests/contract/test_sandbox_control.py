@@ -97,6 +97,12 @@ def test_a_pipeline_nobody_knows_is_no_setting(server: SandboxServer) -> None:
     assert account.configure(pipelines=["detectron2"])["pipelines"] == ["detectron2"]
 
 
+def test_a_seed_below_zero_is_refused(server: SandboxServer) -> None:
+    """It is a 422 that names the field, not an error of the generator's."""
+    with pytest.raises(RuntimeError, match=r"422.*seed"):
+        server.new_account().add_dataset("ds", count=3, size=64, seed=-1)
+
+
 def test_the_billing_of_a_used_account_cannot_be_changed(server: SandboxServer) -> None:
     """The answer is a 409 that says how; after a reset the account is free to change."""
     account = prepare(server)

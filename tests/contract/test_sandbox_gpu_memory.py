@@ -139,6 +139,16 @@ def test_auto_runs_on_the_cheapest_tier_that_fits(ready: Ready, config: dict[str
     assert look(http, run)["status"] == ("failed" if config.get("batch_size") == 64 else "completed")
 
 
+@pytest.mark.parametrize("gpu_type", ["a10g", "auto"])
+def test_the_choice_in_a_config_that_is_used_again_is_not_kept(ready: Ready, gpu_type: str) -> None:
+    """What an earlier run was given is no word about this one, which names its own choice or none."""
+    _, http = ready(script={"mode": "manual", "steps": LOOKS})
+    old = start(http, gpu_type="auto", config=LARGE)["config"]["gpu_autoselect"]
+    run = start(http, name="s", gpu_type=gpu_type, config={"gpu_autoselect": old})
+    chosen = run["config"].get("gpu_autoselect")
+    assert chosen is None if gpu_type == "a10g" else (chosen["gpu_type"], old["gpu_type"]) == ("a10g", "h100")
+
+
 def test_a_quote_says_where_a_config_fits(ready: Ready) -> None:
     """By tier and for the tier asked for, with what auto would take; it can be started all the same."""
     _, http = ready()

@@ -306,7 +306,7 @@ def test_the_command_line(start: Start, tmp_path: Path) -> None:
     account.add_dataset("ds", count=3, size=64)
     train(account)
     assert json.loads(command(tmp_path, "bill"))["started_runs"] == 1
-    assert "as new" in command(tmp_path, "reset")
+    assert "as new; its settings stay" in command(tmp_path, "reset")
     assert json.loads(command(tmp_path, "bill"))["started_runs"] == 0
     assert images_of(account) == BUILT_IN
 

@@ -77,6 +77,24 @@ def test_a_killed_job_goes_on_to_the_same_bytes(tmp_path: Path, kind: str) -> No
     assert resumed["metrics"] == undisturbed["metrics"]
 
 
+def test_a_job_killed_before_its_result_is_not_trained_again(tmp_path: Path) -> None:
+    """Its checkpoint is there until the result is: the second start only evaluates, exports and reports."""
+    folder = prepare(tmp_path / "job", **TINY)
+    code = (
+        "import os, sys; from sandbox.training import __main__ as child\n"
+        "child.write_json = lambda *_: os._exit(9)\n"
+        "child.main(sys.argv[1:])"
+    )
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], cwd=root, check=False).returncode == 9
+    model, epochs = (folder / "model.onnx").read_bytes(), progress(folder)
+    assert len(epochs) == TINY["epochs"]
+    result = run(folder)
+    assert (result["status"], result["history"]) == ("completed", epochs)  # with the seconds each epoch took
+    assert (folder / "model.onnx").read_bytes() == model
+    assert not (folder / "checkpoint.pt").exists()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job that has been run to its end."""

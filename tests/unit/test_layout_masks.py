@@ -64,7 +64,7 @@ def test_one_bit_masks_are_class_1(tmp_path: Path) -> None:
         ("classes.txt", "road\nsign\n"),
         ("classes.txt", "background\nroad\nsign\n"),
         ("classes.json", '["_background_", "road", "sign"]'),
-        ("classes.json", '{"1": "road", "2": "sign", "0": "nothing", "255": "void"}'),
+        ("classes.json", '{"1": "road", "2": "sign", "0": "bg"}'),
         ("classes.json", '{"road": 1, "sign": 2}'),
     ],
 )

@@ -72,14 +72,15 @@ def test_a_size_the_pipeline_has_not_is_refused_with_those_it_has(word: object) 
 def test_boxes_that_stand_in_for_masks_are_counted(kind: str) -> None:
     """Only pipelines that learn masks warn, and only of objects without a polygon that has an inside."""
     ring = ((8.0, 8.0), (24.0, 8.0), (8.0, 24.0))
-    polygons = [ring, ring[:2], None, ring]
+    line = ((8.0, 8.0), (9.3, 9.1), (10.6, 10.2), (8.0, 8.0))  # four points, and all but no area
+    polygons = [ring, ring[:2], None, ring, line, (), ring, ring]
     images = [
-        replace(image, shapes=tuple(replace(shape, polygon=polygons[k % 4]) for shape in image.shapes))
-        for k, image in enumerate(labelled(20, "a", "b"))
+        replace(image, shapes=tuple(replace(shape, polygon=polygons[k % 8]) for shape in image.shapes))
+        for k, image in enumerate(labelled(24, "a", "b"))
     ]
     warned = [warning for warning in chosen(images, kind).warnings if warning["code"] == "shapes_without_polygon"]
     learns_masks = kind in ("rfdetr_segmentation", "detectron2", "sm_pytorch")
-    assert [warning["count"] for warning in warned] == ([10] if learns_masks else [])
+    assert [warning["count"] for warning in warned] == ([12] if learns_masks else [])
     outlined = [replace(i, shapes=tuple(replace(s, polygon=ring) for s in i.shapes)) for i in images]
     assert chosen(outlined, kind).warnings == ()
 
@@ -200,17 +201,25 @@ def test_choosing_takes_one_look_at_each_image() -> None:
 
 def test_classes_without_training_objects_are_left_out_and_named() -> None:
     """The vendor's warning with its reason for each class; the label disappears from every split."""
-    images = [replace(image, split="train") for image in labelled(6, "a")]
-    images += [replace(image, name=f"t{image.name}", split="test") for image in labelled(2, "a", "b")]
-    images.append(replace(images[0], name="x.png", shapes=(), tags=("c",)))
+    images = [replace(image, content=b"x", split="train") for image in labelled(6, "a")]
+    images += [replace(image, content=b"x", name=f"t{image.name}", split="test") for image in labelled(2, "a", "b")]
+    images.append(replace(labelled(1, "c")[0], name="x.png"))  # its file is gone
     selection = chosen(images)
-    (warning,) = selection.warnings
+    _, warning = selection.warnings
     assert (selection.classes, warning["code"]) == (("a",), "classes_not_trained")
     assert warning["classes"] == [
         {"name": "b", "reason": "not_in_train_split"},
         {"name": "c", "reason": "no_training_data"},
     ]
     assert {shape.name for image in selection.test for shape in image.shapes} == {"a"}
+
+
+@pytest.mark.parametrize("kind", ["yolox", "classification"])
+def test_labels_of_the_other_kind_are_no_missing_classes(kind: str) -> None:
+    """A detector learns shapes and a classifier tags: what the other one would learn is nothing left out."""
+    images = labelled(12, "a", "b")
+    other: dict[str, Any] = {"tags": ("sunny",)} if kind == "yolox" else {"shapes": (Shape("wheel", (1, 1, 2, 2)),)}
+    assert chosen([replace(image, **other) for image in images], kind).warnings == ()
 
 
 def test_class_overrides_merge_classes() -> None:

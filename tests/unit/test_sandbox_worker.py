@@ -1,7 +1,11 @@
 """The background worker: when it counts as idle, and that one part's trouble does not stop the other."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -9,6 +13,7 @@ from sqlalchemy import update
 from sandbox import worker as module
 from sandbox.catalog import advance_exports
 from sandbox.core import Sandbox, open_sandbox
+from sandbox.gate import CONTROL_PREFIX, Gate
 from sandbox.store import runs as run_table
 from sandbox.worker import Worker
 from tests.unit.real_runs import make_account, start_run
@@ -50,6 +55,37 @@ def test_a_server_is_idle_from_the_end_of_its_work_on(sandbox: Sandbox, watch: S
         tx.execute(update(run_table).values(completed_at=1.0))
     watch.now_s += 2
     assert worker.idle_s() == 2
+
+
+def test_a_request_is_use_until_it_is_answered(sandbox: Sandbox, watch: Stopwatch) -> None:
+    """A long import, or any of several requests, keeps the server; the clock starts when the last one ended."""
+    worker = Worker(sandbox)
+    app = Gate(_Slow(worker, watch), sandbox, worker.in_use)
+    with contextlib.suppress(InterruptedError), worker.in_use():
+        asyncio.run(app({"type": "http", "path": f"{CONTROL_PREFIX}/datasets"}, _nothing, _nothing))
+        watch.now_s += 60
+        assert worker.idle_s() == 0
+        raise InterruptedError
+    assert worker.idle_s() == 0
+    watch.now_s += 3
+    assert worker.idle_s() == 3
+
+
+@dataclass
+class _Slow:
+    """A control call that takes ten minutes."""
+
+    worker: Worker
+    watch: Stopwatch
+
+    async def __call__(self, *_: object) -> None:
+        """Take them, and look whether the server would end."""
+        self.watch.now_s += 600
+        assert self.worker.idle_s() == 0
+
+
+async def _nothing(*_: object) -> Any:
+    """Neither receive nor send."""
 
 
 def test_trouble_with_exports_does_not_stop_trainings(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
