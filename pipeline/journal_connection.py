@@ -54,6 +54,8 @@ class Opened:
     """What it leads to: another file of the same name is another place, and a forked process begins anew."""
     users: int = 0
     """Who has not given it back."""
+    version: int | None = None
+    """Version its tables were seen to have; asked for once."""
 
 
 _lock = threading.Lock()
@@ -120,7 +122,10 @@ def _place(location: str, path: Path | None) -> tuple[object, ...]:
     if path is None:
         return os.getpid(), location
     _make_private(path)
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise JournalError(f"the journal {str(path)!r} cannot be read ({error.strerror}): see {VARIABLE}") from error
     return os.getpid(), str(path), found.st_dev, found.st_ino
 
 

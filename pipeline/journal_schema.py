@@ -108,14 +108,19 @@ class Store:
         self._engine = self._opened.engine
         self._writer = self._engine.execution_options(journal_write=True)
         try:
-            with self.read() as tx:
-                found = _version(tx)
-            if found != _current():  # otherwise opening writes nothing, and waits for nobody
-                with self.write() as tx:
-                    _migrate(tx)
+            if self._opened.version != _current():
+                self._bring_up_to_date()
         except BaseException:
             self._give_back(keep=False)
             raise
+
+    def _bring_up_to_date(self) -> None:
+        with self.read() as tx:
+            found = _version(tx)
+        if found != _current():  # otherwise opening writes nothing, and waits for nobody
+            with self.write() as tx:
+                _migrate(tx)
+        self._opened.version = _current()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

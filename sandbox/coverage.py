@@ -192,7 +192,9 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("models", "class_mapping by index in v1 and as a list in v2, or by setting", ("seed", "sdk")),
     Behaviour("storage", "signed for 60 minutes, no key needed; expired answers 403 with XML", ("sdk", "guess")),
     Behaviour("storage", "Range and If-Range, 206 and 416, ETag, x-goog-hash with md5 (no crc32c)", ("guess",)),
-    Behaviour("jobs", "active, finished or all; a pending run reads as queued; the newest 1 000 of a filter", ("sdk", "guess")),
+    Behaviour(
+        "jobs", "active, finished or all; a pending run reads as queued; the newest 1 000 of a filter", ("sdk", "guess")
+    ),
     Behaviour("webhooks", "not emulated: the vendor has none for trainings", ("sdk",)),
 )
 
