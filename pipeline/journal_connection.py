@@ -54,8 +54,6 @@ class Opened:
     """What it leads to: another file of the same name is another place, and a forked process begins anew."""
     users: int = 0
     """Who has not given it back."""
-    version: int | None = None
-    """Version its tables were seen to have; asked for once."""
 
 
 _lock = threading.Lock()

@@ -25,6 +25,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import JournalError
 from pipeline.journal_connection import VARIABLE, give_back, take, translated
@@ -108,11 +109,20 @@ class Store:
         self._engine = self._opened.engine
         self._writer = self._engine.execution_options(journal_write=True)
         try:
-            if self._opened.version != _current():
+            if self._glance() != _current():
                 self._bring_up_to_date()
         except BaseException:
             self._give_back(keep=False)
             raise
+
+    def _glance(self) -> int | None:
+        """Return the version without asking whether there are tables; none is for the careful way to explain."""
+        try:
+            with self._engine.begin() as connection:
+                found: int = connection.execute(select(schema.c.version)).scalar_one()
+        except SQLAlchemyError:
+            return None
+        return found
 
     def _bring_up_to_date(self) -> None:
         with self.read() as tx:
@@ -120,7 +130,6 @@ class Store:
         if found != _current():  # otherwise opening writes nothing, and waits for nobody
             with self.write() as tx:
                 _migrate(tx)
-        self._opened.version = _current()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

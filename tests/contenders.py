@@ -103,7 +103,7 @@ def _intend_and_die(location: str) -> None:
         return {}
 
     journal = Journal(location)
-    vars(journal_module)["_new_row"] = die  # called when the reservation is written and not committed
+    vars(journal_module)["new_row"] = die  # called when the reservation is written and not committed
     journal.intend(_lasting(intent_of(plan_of())))
 
 
