@@ -25,7 +25,7 @@ from tasks.changes import compare_content
 from tasks.collection import download_model
 from tasks.crashes import refuse_crash_loop
 from tasks.creation import create_training, find_training
-from tasks.deferral import defer_until_ended
+from tasks.deferral import come_back_later, defer_until_ended
 from tasks.display import say
 from tasks.exports import validate_export
 from tasks.interruption import cancel_with_flow_run, check_wanted, insist_on, leave, own_run_is_cancelled
@@ -93,6 +93,7 @@ def _carry_out(request: TrainRequest, dossier: Dossier, held: Lease) -> RunRepor
         refuse_crash_loop()
         _run_stages(request, dossier, held)
     except PipelineError as error:
+        come_back_later(request, error)
         dossier.fail(error)
     if dossier.plan is not None and dossier.run is not None:
         dossier.settlement = settle_costs(dossier.plan, dossier.run)

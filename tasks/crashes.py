@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from prefect import get_client, runtime
+from prefect.client.schemas.objects import State
 
 from pipeline.errors import CrashLoopError
 
@@ -16,6 +19,8 @@ BACK_AFTER_CRASH = "BackAfterCrash"
 
 BROUGHT_BACK = frozenset({BACK_AFTER_CRASH, "AwaitingTraining", "Resuming"})
 """Names of the states from which a flow run begins again by itself; a person's retry is ``AwaitingRetry``."""
+
+_WAITING = frozenset({"Late", "AwaitingConcurrencySlot"})
 
 
 def refuse_crash_loop() -> None:
@@ -47,9 +52,14 @@ def was_brought_back() -> bool:
             states = client.read_flow_run_states(UUID(str(runtime.flow_run.id)))
     except Exception:  # whatever its client raises
         return True
-    scheduled = [state for state in states if state.is_scheduled()]
-    last = max(scheduled, key=lambda state: state.timestamp, default=None)
-    return last is not None and last.name in BROUGHT_BACK
+    return _why_again(states) in BROUGHT_BACK
+
+
+def _why_again(states: Iterable[State[Any]]) -> str | None:
+    """Return the name of the state a flow run was scheduled with last; being late or queued is no reason of its own."""
+    reasons = [state for state in states if state.is_scheduled() and state.name not in _WAITING]
+    last = max(reasons, key=lambda state: state.timestamp, default=None)
+    return last.name if last is not None else None
 
 
 def _count_returns(flow_run_id: str) -> int:

@@ -15,8 +15,16 @@ from prefect.states import Scheduled
 from pipeline.burning import BurnGuard
 from pipeline.deferring import BACK_S, LATE_S, next_look_s
 from pipeline.dossier import utc_now
-from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError, WatchStoppedError
-from pipeline.models import CostEstimate, TrainingRun, TrainPlan
+from pipeline.errors import (
+    ConfigurationError,
+    ErrorContext,
+    JournalError,
+    NotFoundError,
+    PipelineError,
+    ProviderError,
+    WatchStoppedError,
+)
+from pipeline.models import CostEstimate, TrainingRun, TrainPlan, TrainRequest
 from pipeline.polling import REFUSALS, Look, observe
 from pipeline.pricing import cost_so_far
 from pipeline.report import describe_progress
@@ -27,6 +35,8 @@ from tasks.journal import deadline_of
 
 STATE_NAME = "AwaitingTraining"
 """The flow run's state between two looks."""
+JOURNAL_S = 300.0
+"""Seconds until a flow run that could not read the journal tries again."""
 
 
 def check_deferrable(plan: TrainPlan) -> None:
@@ -77,6 +87,20 @@ def defer_until_ended(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | No
     with Display() as display:
         display.progress(run.progress or 0.0, line, artifact_key("progress", plan.request))
     _leave(wait_s, line)
+
+
+def come_back_later(request: TrainRequest, error: PipelineError) -> None:
+    """Leave again when a deferred flow run came back to a journal it cannot read; return for every other error.
+
+    Its training is paid for and goes on: giving up would leave it to whoever finds it.
+
+    Raises:
+        Pause: The flow run is scheduled for another try.
+    """
+    returned = (runtime.flow_run.run_count or 1) > 1 and runtime.deployment.id is not None
+    if isinstance(error, JournalError) and request.wait == "defer" and returned:
+        say(f"{error}; trying again in {JOURNAL_S:.0f} s, no process is kept", warning=True)
+        _leave(JOURNAL_S, str(error))
 
 
 def _look(plan: TrainPlan, run: TrainingRun) -> TrainingRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 from prefect import runtime
@@ -40,29 +41,19 @@ def lease() -> Lease:
 
 def note_completed(plan: TrainPlan) -> None:
     """Write down that the run completed; its model is still to be judged."""
-    try:
-        with opened_journal() as journal:
-            journal.terminal(plan.operation_key)
-    except PipelineError as error:
-        say(f"{error}; the run goes on", warning=True)
+    _write_down(lambda journal: journal.terminal(plan.operation_key), "the run goes on")
 
 
 def note_cancel(plan: TrainPlan) -> None:
     """Write down that the run is to be ended, so that the wish outlives this process."""
-    try:
-        with opened_journal() as journal:
-            journal.cancel_asked(plan.operation_key)
-    except PipelineError as error:
-        say(f"{error}; the provider is asked all the same", warning=True)
+    _write_down(lambda journal: journal.cancel_asked(plan.operation_key), "the provider is asked all the same")
 
 
 def note_cancelled(plan: TrainPlan) -> None:
     """Write down that the provider was seen to have ended the run."""
-    try:
-        with opened_journal() as journal:
-            journal.cancel_confirmed(plan.operation_key)
-    except PipelineError as error:
-        say(f"{error}; the run has ended at the provider all the same", warning=True)
+    _write_down(
+        lambda journal: journal.cancel_confirmed(plan.operation_key), "the run has ended at the provider all the same"
+    )
 
 
 def known_cost(plan: TrainPlan) -> CostEstimate | None:
@@ -102,17 +93,22 @@ def watched_before_s(plan: TrainPlan) -> float:
 
 def close_failed(plan: TrainPlan, run: TrainingRun) -> None:
     """Write down that an attempt failed, before the operation's next one."""
-    try:
-        with opened_journal() as journal:
-            journal.ended(plan.operation_key, OperationOutcome.FAILED, run.error_message or "failed at the provider")
-    except PipelineError as error:
-        say(f"{error}; the attempt still reads as open there", warning=True)
+    reason = run.error_message or "failed at the provider"
+    _write_down(
+        lambda journal: journal.ended(plan.operation_key, OperationOutcome.FAILED, reason),
+        "the attempt still reads as open there",
+    )
 
 
 def close_operation(dossier: Dossier) -> None:
     """Write down how the attempt ended; what cannot be written now is found out by the next one who asks."""
+    _write_down(lambda journal: close_attempt(journal, dossier), "the operation still reads as open there")
+
+
+def _write_down(use: Callable[[Journal], object], otherwise: str) -> None:
+    """Use the journal beside a run that is paid for: its absence is said, and ends nothing."""
     try:
         with opened_journal() as journal:
-            close_attempt(journal, dossier)
+            use(journal)
     except PipelineError as error:
-        say(f"{error}; the operation still reads as open there", warning=True)
+        say(f"{error}; {otherwise}", warning=True)

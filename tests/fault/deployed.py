@@ -38,10 +38,10 @@ class DeployedRun:
         assert state is not None
         return str(state.name)
 
-    def bring_forward(self) -> None:
-        """Make it due now, as anybody may through the API."""
+    def bring_forward(self, name: str | None = None) -> None:
+        """Make it due now, as anybody may through the API; in a state of this name, as what brings runs back does."""
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(self.id, Scheduled(scheduled_time=datetime.now(UTC)))
+            client.set_flow_run_state(self.id, Scheduled(scheduled_time=datetime.now(UTC), name=name))
 
     def answer(self, **form: Any) -> None:
         """Fill in the form it is suspended for."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.states import Cancelling
 
-from pipeline.journal_records import OperationRecord
+from pipeline.journal_records import OperationOutcome, OperationRecord
 from pipeline.models import Outcome
 from tasks.interruption import end_paid_run
 from tasks.journal import opened_journal
@@ -167,3 +169,33 @@ def test_without_a_deployment_it_is_refused(bench: Workbench) -> None:
     refused = bench.run(wait="defer")
     assert (refused.state, refused.report.outcome) == ("InvalidRequest", Outcome.USAGE)
     assert "wait='defer'" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "started"),
+    [(AWAITING, "Failed", 1), ("AwaitingRetry", AWAITING, 2)],
+    ids=["by-itself", "retried"],
+)
+def test_only_a_person_starts_a_second_training(bench: Workbench, name: str, state: str, started: int) -> None:
+    """Its training failed while it was away, and a sweep has closed the row: coming back by itself pays nothing."""
+    run = deferred(bench)
+    with opened_journal() as journal:
+        journal.ended(record_of(run).key, OperationOutcome.FAILED, "CUDA error: no kernel image")
+    run.bring_forward(name)
+    assert (run.carry_out(), bench.started()) == (state, started)
+    if run.report is not None:
+        assert "no kernel image" in run.report.message
+
+
+def test_a_journal_that_is_away_is_waited_for(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cannot read what is paid for leaves again, and goes on with it when it is back."""
+    run = deferred(bench)
+    here = os.environ["TRAIN_PIPELINE_JOURNAL"]
+    (tmp_path / "broken.db").write_bytes(b"no database at all, and long enough to be seen as none" * 40)
+    monkeypatch.setenv("TRAIN_PIPELINE_JOURNAL", str(tmp_path / "broken.db"))
+    assert run.come_back() == AWAITING
+    monkeypatch.setenv("TRAIN_PIPELINE_JOURNAL", here)
+    finish(bench, run)
+    assert (run.come_back(), bench.started()) == ("Completed", 1)

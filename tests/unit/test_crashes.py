@@ -1,0 +1,35 @@
+"""Who wanted a flow run to run again: a person, or what brings runs back by itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect.states import Crashed, Pending, Running, Scheduled
+
+from tasks.crashes import BROUGHT_BACK, _why_again
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("names", "by_itself"),
+    [
+        (["Scheduled", "BackAfterCrash"], True),
+        (["Scheduled", "AwaitingTraining", "Late"], True),
+        (["Scheduled", "BackAfterCrash", "AwaitingConcurrencySlot", "Late"], True),
+        (["Scheduled", "Resuming"], True),
+        (["Scheduled", "AwaitingTraining", "AwaitingRetry"], False),
+        (["Scheduled", "AwaitingRetry", "Late"], False),
+        (["Scheduled"], False),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_the_last_reason_counts(names: list[str], by_itself: bool) -> None:
+    """Being late or waiting for a slot is no reason of its own, in whatever order the server tells its states."""
+    states = [
+        Scheduled(name=name, scheduled_time=START, timestamp=START + timedelta(minutes=minute))
+        for minute, name in enumerate(names)
+    ]
+    between = [Pending(timestamp=START), Running(timestamp=START), Crashed(timestamp=START + timedelta(hours=1))]
+    assert (_why_again([*between, *reversed(states)]) in BROUGHT_BACK) is by_itself
