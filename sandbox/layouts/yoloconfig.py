@@ -94,6 +94,8 @@ def _named(where: str, document: dict[str, Any]) -> dict[int, str]:
     rows = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
     found: dict[int, str] = {}
     for key, name in rows:
+        if isinstance(name, bool) or isinstance(key, bool):
+            raise DataError(f"{where!r}: YAML reads yes, no, on and off in names as truth values; put them in quotes")
         number = int(key) if isinstance(key, str) and key.isdecimal() else key
         if not isinstance(number, int) or not isinstance(name, str | int | float):
             raise DataError(f"{where!r}: names is to be a list of texts, or texts by class number; correct it")

@@ -189,3 +189,10 @@ def test_linked_folders_are_followed_and_a_loop_is_not(tmp_path: Path) -> None:
     (root / "images" / "train").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "again").symlink_to(tmp_path / "disk")
     assert labels(read_data(root)) == {"a.png": CAR}
+
+
+@pytest.mark.parametrize("names", ["names: [yes, car]\n", "names:\n  0: car\n  1: off\n", "names:\n  on: car\n"])
+def test_names_that_yaml_takes_for_truth_values_are_refused(tmp_path: Path, names: str) -> None:
+    """A class called yes would become one called True, and nobody would know."""
+    small(tmp_path, **{"data.yaml": names})
+    assert "put them in quotes" in refusal(tmp_path)
