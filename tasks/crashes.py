@@ -16,9 +16,8 @@ CRASHES_MOST = 20
 BACK_AFTER_CRASH = "BackAfterCrash"
 """Name of the state that puts a crashed run back on the schedule; counted, for a deferred run begins often as well."""
 
-
-BROUGHT_BACK = frozenset({BACK_AFTER_CRASH, "AwaitingTraining", "Resuming"})
-"""Names of the states from which a flow run begins again by itself; a person's retry is ``AwaitingRetry``."""
+BROUGHT_BACK = frozenset({BACK_AFTER_CRASH, "AwaitingTraining"})
+"""Names of the states from which a flow run begins again by itself; ``AwaitingRetry`` and ``Resuming`` are people's."""
 
 _WAITING = frozenset({"Late", "AwaitingConcurrencySlot"})
 
@@ -41,7 +40,7 @@ def refuse_crash_loop() -> None:
 
 
 def was_brought_back() -> bool:
-    """Tell whether this flow run runs again without a person having asked: after a crash, a deferral, an answer.
+    """Tell whether this flow run runs again without a person having asked: after a crash, or a deferral.
 
     True as well when Prefect does not say: what is not known to be a wish starts nothing that is paid for.
     """
