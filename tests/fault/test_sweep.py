@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,7 +201,7 @@ def test_nobody_is_started_for_ever(bench: Workbench, manual: UUID) -> None:
         row = newest_table()[str(left.run_id)]
         assert (row["action"], number) == ("adopt", number)
         with get_client(sync_client=True) as client:
-            (started,) = [run.id for run in client.read_flow_runs() if str(run.id) in row["outcome"]]
+            started = UUID(re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", row["outcome"])[0])  # type: ignore[index]
             client.set_flow_run_state(started, Crashed(), force=True)
     assert manual
     assert sweep().is_completed()
