@@ -160,10 +160,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(given, exit_on_error=False, print_error=False)
     except (CycloptsError, _UsageError) as error:
-        for line in explain(error):
-            Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
-        return EXIT_CODES[Outcome.USAGE]
+        return refuse(error)
     return result if isinstance(result, int) else 0
+
+
+def refuse(error: CycloptsError | _UsageError) -> int:
+    """Say what is wrong with a command line, and return the exit code."""
+    for line in explain(error):
+        Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
+    return EXIT_CODES[Outcome.USAGE]
 
 
 def explain(error: CycloptsError | _UsageError) -> list[str]:
@@ -181,20 +186,11 @@ def explain(error: CycloptsError | _UsageError) -> list[str]:
 
 def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = False) -> int:
     """Run the flow for one request, show it, and return the exit code."""
-    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
-
     from flows.train_pipeline import train_pipeline
 
-    # Prefect gives its temporary server 20 s; a busy machine with a new database needs more.
-    patience_s = max(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value(), SERVER_START_S)
-    if not verbose:
-        hush_server()
     console = Console(stderr=True, soft_wrap=True)
     try:
-        with (
-            live_lines(console, verbose=verbose),
-            temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience_s}),
-        ):
+        with shown(console, verbose=verbose):
             state = train_pipeline(request, return_state=True)
             result = state.result(raise_on_failure=False)
     except KeyboardInterrupt:
@@ -252,6 +248,22 @@ def hush_server() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in RUN_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+@contextmanager
+def shown(console: Console, *, verbose: bool) -> Iterator[None]:
+    """Show what a flow says while it runs, with or without Prefect's own lines, and give its server time to start."""
+    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+
+    # Prefect gives its temporary server 20 s; a busy machine with a new database needs more.
+    patience_s = max(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value(), SERVER_START_S)
+    if not verbose:
+        hush_server()
+    with (
+        live_lines(console, verbose=verbose),
+        temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience_s}),
+    ):
+        yield
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from flows.commandline import INTERRUPTED, SERVER_START_S, explain, hush_server, live_lines
+from flows.commandline import INTERRUPTED, refuse, shown
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.models import SweepRequest
 
@@ -47,27 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(given, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        for line in explain(error):
-            Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
-        return 2
+        return refuse(error)
     return result if isinstance(result, int) else 0
 
 
 def execute(request: SweepRequest, *, verbose: bool = False) -> int:
     """Run the flow for one request, show it, and return the exit code."""
-    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
-
     from flows.sweep_runs import sweep_runs
 
-    patience_s = max(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value(), SERVER_START_S)
-    if not verbose:
-        hush_server()
     console = Console(stderr=True, soft_wrap=True)
     try:
-        with (
-            live_lines(console, verbose=verbose),
-            temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience_s}),
-        ):
+        with shown(console, verbose=verbose):
             state = sweep_runs(request, return_state=True)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.journal_records import OperationOutcome, OperationRecord
-from pipeline.models import ProviderProfile, RunStatus, TrainPlan, TrainRequest, WatchedRun
+from pipeline.models import Operation, ProviderProfile, RunStatus, TrainPlan, TrainRequest, WatchedRun
 from pipeline.planning import resolve_plan
 
 
@@ -34,6 +34,17 @@ def after_attempt(request: TrainRequest, profile: ProviderProfile, ended: Operat
         return None
     used = ended.estimate.gpu if ended.estimate is not None else None
     return _smaller(as_attempted(request, ended.request), profile, used, ended.reason)
+
+
+def where_it_stands(
+    request: TrainRequest, profile: ProviderProfile, chosen: Operation, known: OperationRecord | None
+) -> TrainRequest:
+    """Return the request on the tier and with the batch its operation has got to; ``known`` is its latest attempt."""
+    if known is None:
+        return request
+    if known.attempt == chosen.attempt:
+        return as_attempted(request, known.request)
+    return after_attempt(request, profile, known) or request
 
 
 def _smaller(

@@ -8,7 +8,7 @@ from prefect import runtime, task
 
 from pipeline.collection import check_output_dir
 from pipeline.errors import NotFoundError, OperationBusyError
-from pipeline.fallback import after_attempt, as_attempted
+from pipeline.fallback import after_attempt, where_it_stands
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord
 from pipeline.models import Operation, TrainPlan, TrainRequest
@@ -37,7 +37,8 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
         chosen = _choose(journal, provider, request, operation)
         plan = resolve_plan(request, provider.profile, chosen)
         record = journal.find(plan.operation_key)
-        attempted = _as_attempted(journal, provider, request, chosen, record)
+        before = record or (journal.latest(chosen.id, sandbox=request.sandbox) if chosen.attempt > 1 else None)
+        attempted = where_it_stands(request, provider.profile, chosen, before)
         if attempted != request:
             kept = {"fingerprint": plan.fingerprint, "config_asked": plan.config_asked}
             plan = resolve_plan(attempted, provider.profile, chosen).model_copy(update=kept)
@@ -50,16 +51,6 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
     say(f"plan: {plan.run_name} ({request.pipeline} on {request.gpu}) at {plan.profile.title}")
     say(f"operation: {chosen.id} (--operation comes back to it, and pays nothing again)")
     return plan
-
-
-def _as_attempted(
-    journal: Journal, provider: Provider, request: TrainRequest, chosen: Operation, record: OperationRecord | None
-) -> TrainRequest:
-    """Return the request on the tier and with the batch its operation has got to."""
-    if record is not None:
-        return as_attempted(request, record.request)
-    before = journal.latest(chosen.id, sandbox=request.sandbox) if chosen.attempt > 1 else None
-    return (after_attempt(request, provider.profile, before) if before is not None else None) or request
 
 
 def _is_deferred_run(plan: TrainPlan, record: OperationRecord | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,13 @@ def test_a_server_that_cannot_be_used_is_told_apart(postgres: Postgres) -> None:
 
 
 def test_any_spelling_of_the_scheme_will_do(postgres: Postgres) -> None:
-    """As other tools write it."""
+    """As other tools write it, it leads to the same journal."""
     address = postgres.empty()
-    for spelled in (address, address.replace("postgresql", "postgres"), address.replace("postgresql", "PostgreSQL")):
-        Journal(spelled).close()
+    with closing(Journal(address)) as journal:
+        journal.intend(intent_of(plan_of()))
+    for spelled in (address.replace("postgresql", "postgres"), address.replace("postgresql", "PostgreSQL")):
+        with closing(Journal(spelled)) as journal:
+            assert journal.find(plan_of().operation_key) is not None
 
 
 def test_a_process_keeps_one_connection(postgres: Postgres) -> None:

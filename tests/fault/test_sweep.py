@@ -168,7 +168,8 @@ def test_one_sweep_finds_and_handles_everything(bench: Workbench, manual: UUID, 
     with get_client(sync_client=True) as client:
         of_it = DeploymentFilter(id=DeploymentFilterId(any_=[manual]))
         asked = client.read_flow_runs(deployment_filter=of_it)
-    assert sorted(run.parameters["request"]["operation"] for run in asked) == ["done", "killed"]
+    said = [run.parameters["request"] for run in asked]  # the attempt too: a later one would be paid for again
+    assert sorted((request["operation"], request["attempt"]) for request in said) == [("done", 1), ("killed", 1)]
     bench.account.advance(str(killed.run_id), 2)
     for run in asked:
         ended = train_pipeline(TrainRequest(**run.parameters["request"]), return_state=True)

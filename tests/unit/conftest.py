@@ -275,3 +275,38 @@ def archive_file(tmp_path: Any) -> Callable[[dict[str, Any]], Any]:
         return path
 
     return write
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The children that were started, in order; none of them is a process."""
+    from sandbox import trainer
+    from tests.unit.real_runs import FakeChild
+
+    started: list[FakeChild] = []
+
+    def start(folder: Any) -> FakeChild:
+        started.append(FakeChild(folder))
+        return started[-1]
+
+    monkeypatch.setattr(trainer.jobs, "start", start)
+    return started
+
+
+@pytest.fixture
+def sandbox(tmp_path: Any) -> Iterator[Any]:
+    """A sandbox whose clock stands still."""
+    from sandbox.clock import ManualClock
+    from sandbox.core import open_sandbox
+
+    opened = open_sandbox(tmp_path, ManualClock())
+    yield opened
+    opened.store.close()
+
+
+@pytest.fixture
+def account(sandbox: Any) -> Any:
+    """An account with a dataset of six images and a finished export of it."""
+    from tests.unit.real_runs import make_account
+
+    return make_account(sandbox)

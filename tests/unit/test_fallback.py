@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigurationError
-from pipeline.fallback import after_attempt, as_attempted, next_attempt
+from pipeline.fallback import after_attempt, as_attempted, next_attempt, where_it_stands
 from pipeline.journal_records import OperationOutcome, OperationState
-from pipeline.models import RunStatus, TrainConfig, WatchedRun
+from pipeline.models import Operation, RunStatus, TrainConfig, WatchedRun
 from tests.unit.conftest import make_estimate, make_plan, make_profile, make_request, make_run
 from tests.unit.operations import make_record
 
@@ -112,3 +112,15 @@ def test_a_smaller_batch_is_made_of_the_same() -> None:
     following = next_attempt(plan, _failed())
     assert following is not None
     assert (following.request.config.batch_size, following.config_asked.batch_size) == (3, 6)
+
+
+def test_an_operation_is_gone_on_with_where_it_stands() -> None:
+    """The attempt that is open as it was begun; the one after a failure for want of memory a tier higher."""
+    request, profile = make_request(on_out_of_memory="larger_gpu"), make_profile()
+    assert where_it_stands(request, profile, Operation(id="op-1"), None) == request
+    open_one = make_record(attempt=2, request=request.model_copy(update={"gpu": "a100"}))
+    assert where_it_stands(request, profile, Operation(id="op-1", attempt=2), open_one).gpu == "a100"
+    ended = {"state": OperationState.CLOSED, "outcome": OperationOutcome.FAILED, "estimate": make_estimate(gpu="a10g")}
+    for reason, gpu in ((OOM, "a100"), ("num_samples=0", "a10g")):
+        before = make_record(request=request, reason=reason, **ended)
+        assert where_it_stands(request, profile, Operation(id="op-1", attempt=2), before).gpu == gpu

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import PipelineError
 from pipeline.models import TrainPlan
+from tasks import journal
 from tests.unit.conftest import make_plan, make_run
 from tests.unit.dossiers import make_dossier
 
@@ -20,32 +22,38 @@ def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainPlan:
     return make_plan()
 
 
-def _writings() -> dict[str, Callable[[TrainPlan], object]]:
-    from tasks import journal
-
-    return {
-        "completed": journal.note_completed,
-        "to be cancelled": journal.note_cancel,
-        "cancelled": journal.note_cancelled,
-        "cost": journal.known_cost,
-        "deadline": journal.deadline_of,
-        "watched before": journal.watched_before_s,
-        "failed": lambda plan: journal.close_failed(plan, make_run()),
-        "closed": lambda _: journal.close_operation(make_dossier()),
-    }
+WRITINGS: dict[str, tuple[Callable[[TrainPlan], None], str]] = {
+    "completed": (journal.note_completed, "the run goes on"),
+    "to be cancelled": (journal.note_cancel, "the provider is asked all the same"),
+    "cancelled": (journal.note_cancelled, "the run has ended at the provider all the same"),
+    "failed": (lambda plan: journal.close_failed(plan, make_run()), "still reads as open there"),
+    "closed": (lambda _: journal.close_operation(make_dossier()), "still reads as open there"),
+}
 
 
-@pytest.mark.parametrize("what", list(_writings()))
-def test_nothing_written_down_beside_the_run_raises(what: str, gone: TrainPlan) -> None:
-    """The cancel still reaches the provider, the model is still collected, the flow still ends as it should."""
-    _writings()[what](gone)
+@pytest.mark.parametrize(("write", "said"), WRITINGS.values(), ids=WRITINGS)
+def test_what_cannot_be_written_down_is_said(
+    write: Callable[[TrainPlan], None], said: str, gone: TrainPlan, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cancel still reaches the provider, the model is still collected, and a line says what is missing where."""
+    write(gone)
+    (line,) = caplog.messages
+    assert "TRAIN_PIPELINE_JOURNAL" in line
+    assert said in line
+
+
+def test_what_cannot_be_read_is_not_known(gone: TrainPlan) -> None:
+    """Neither price nor deadline: the watch goes on without them."""
+    deferred = make_plan(wait="defer")
+    assert (journal.known_cost(gone), journal.deadline_of(gone), journal.watched_before_s(deferred)) == (
+        None,
+        None,
+        0.0,
+    )
 
 
 def test_nothing_is_begun_without_it(gone: TrainPlan) -> None:
     """Where something is about to be paid for it is asked, and its absence is an error that names the variable."""
-    from pipeline.errors import PipelineError
-    from tasks.journal import opened_journal
-
     assert gone
     with pytest.raises(PipelineError, match="TRAIN_PIPELINE_JOURNAL"):
-        opened_journal()
+        journal.opened_journal()

@@ -1,6 +1,5 @@
 """Exports that cannot be built: each fails alone, with its reason."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,25 +7,10 @@ import pytest
 from sandbox import catalog
 from sandbox.accounts import Account
 from sandbox.catalog import add_dataset, advance_exports
-from sandbox.clock import ManualClock
-from sandbox.core import Sandbox, open_sandbox
+from sandbox.core import Sandbox
 from sandbox.datasets import LabelledImage
 from sandbox.roadsigns import road_signs
-from tests.unit.real_runs import make_account, order, the_export
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    """A sandbox whose clock stands still."""
-    opened = open_sandbox(tmp_path, ManualClock())
-    yield opened
-    opened.store.close()
-
-
-@pytest.fixture
-def account(sandbox: Sandbox) -> Account:
-    """An account with a dataset of six images and a finished export of it."""
-    return make_account(sandbox)
+from tests.unit.real_runs import order, the_export
 
 
 def test_an_export_that_cannot_be_built_fails_alone(

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +12,12 @@ from sqlalchemy import delete, select, update
 from sandbox import runs, trainer
 from sandbox.accounts import Account
 from sandbox.catalog import delete_export, export_path
-from sandbox.clock import ManualClock
-from sandbox.core import Sandbox, open_sandbox
+from sandbox.core import Sandbox
 from sandbox.jobfolder import JobFolder
 from sandbox.store import every, exports, versions
 from sandbox.store import runs as run_table
 from sandbox.trainer import Trainer
-from tests.unit.real_runs import FakeChild, make_account, run_of, start_run, the_export, write_result
-
-
-@pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> list[FakeChild]:
-    """The children that were started, in order; none of them is a process."""
-    started: list[FakeChild] = []
-
-    def start(folder: Path) -> FakeChild:
-        started.append(FakeChild(folder))
-        return started[-1]
-
-    monkeypatch.setattr(trainer.jobs, "start", start)
-    return started
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    """A sandbox whose clock stands still."""
-    opened = open_sandbox(tmp_path, ManualClock())
-    yield opened
-    opened.store.close()
-
-
-@pytest.fixture
-def account(sandbox: Sandbox) -> Account:
-    """An account with a dataset of six images and a finished export of it."""
-    return make_account(sandbox)
+from tests.unit.real_runs import FakeChild, run_of, start_run, the_export, write_result
 
 
 def test_a_result_written_before_the_server_died_is_collected(

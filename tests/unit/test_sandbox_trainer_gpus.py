@@ -1,49 +1,18 @@
 """The real engine and the GPU a run was ordered on: memory, minutes, the cap and the device; nothing trains here."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from sandbox import trainer
 from sandbox.accounts import Account, change_settings
-from sandbox.clock import ManualClock
-from sandbox.core import Sandbox, open_sandbox
+from sandbox.core import Sandbox
 from sandbox.store import runs as run_table
 from sandbox.trainer import Trainer
-from tests.unit.real_runs import FakeChild, make_account, run_of, start_run
+from tests.unit.real_runs import FakeChild, run_of, start_run
 
 TOO_LARGE = {"image_size": 1280, "batch_size": 32}
-
-
-@pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> list[FakeChild]:
-    """The children that were started, in order; none of them is a process."""
-    started: list[FakeChild] = []
-
-    def start(folder: Path) -> FakeChild:
-        started.append(FakeChild(folder))
-        return started[-1]
-
-    monkeypatch.setattr(trainer.jobs, "start", start)
-    return started
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    """A sandbox whose clock stands still."""
-    opened = open_sandbox(tmp_path, ManualClock())
-    yield opened
-    opened.store.close()
-
-
-@pytest.fixture
-def account(sandbox: Sandbox) -> Account:
-    """An account with a dataset of six images and a finished export of it."""
-    return make_account(sandbox)
 
 
 def configure(sandbox: Sandbox, account: Account, **settings: Any) -> None:
