@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.training import FLOORS, Budget, Figures, measure, pictures
 from pipeline.journal import Journal
 from sandbox.datasets import LabelledImage
+from sandbox.server import SandboxServer
+from tests.contract.pictograph_accounts import DATASET, Account, NewAccount
 from tests.databases import Postgres, running_postgres
 from tests.intents import NOON_S
 
@@ -114,3 +117,26 @@ def open_journal(location: str, hands: Hands) -> Iterator[Callable[[], Journal]]
 def journal(open_journal: Callable[[], Journal]) -> Journal:
     """An empty journal."""
     return open_journal()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    """One sandbox for this file; accounts keep the tests apart."""
+    with SandboxServer(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
+
+
+@pytest.fixture
+def new_account(server: SandboxServer) -> Iterator[NewAccount]:
+    """Give a function that opens an account with the data set."""
+    opened: list[Account] = []
+
+    def make(**settings: Any) -> Account:
+        account = Account(server, settings)
+        account.control.add_dataset(DATASET, count=8)
+        opened.append(account)
+        return account
+
+    yield make
+    for account in opened:
+        account.close()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
 from pipeline.models import RunStatus
@@ -13,27 +10,10 @@ from tests.contract.pictograph_accounts import DATASET, DIALECTS, ENDLESS, Accou
 from tests.many_runs import copy_run
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
-    """One sandbox for this file; accounts keep the tests apart."""
-    with SandboxServer(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
-
-
 @pytest.fixture
-def new_account(server: SandboxServer) -> Iterator[NewAccount]:
-    """Give a function that opens an account with the data set and runs that go on until somebody moves them."""
-    opened: list[Account] = []
-
-    def make(**settings: Any) -> Account:
-        account = Account(server, {"script": ENDLESS, **settings})
-        account.control.add_dataset(DATASET, count=8)
-        opened.append(account)
-        return account
-
-    yield make
-    for account in opened:
-        account.close()
+def new_account(new_account: NewAccount) -> NewAccount:
+    """Give a function that opens an account whose runs go on until somebody moves them."""
+    return lambda **settings: new_account(**{"script": ENDLESS, **settings})
 
 
 def start(account: Account, count: int) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,40 +25,15 @@ from pipeline.errors import (
 )
 from pipeline.models import ModelTask, RunStatus, Unit
 from providers.connect import connect
-from sandbox.server import SandboxServer
 from sandbox.settings import REQUESTABLE
 from tests.contract.pictograph_accounts import (
     DATASET,
     DIALECTS,
     ENDLESS,
     SHORT,
-    Account,
     NewAccount,
     read,
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
-    """One sandbox for this file; accounts keep the tests apart."""
-    with SandboxServer(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
-
-
-@pytest.fixture
-def new_account(server: SandboxServer) -> Iterator[NewAccount]:
-    """Give a function that opens an account with the data set."""
-    opened: list[Account] = []
-
-    def make(**settings: Any) -> Account:
-        account = Account(server, settings)
-        account.control.add_dataset(DATASET, count=8)
-        opened.append(account)
-        return account
-
-    yield make
-    for account in opened:
-        account.close()
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

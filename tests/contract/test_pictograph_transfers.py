@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +15,10 @@ from pipeline.errors import (
     DigestMismatchError,
 )
 from pipeline.provider import ResumePoint
-from sandbox.server import SandboxServer
 from tests.contract.pictograph_accounts import (
-    DATASET,
-    Account,
     NewAccount,
     read,
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
-    """One sandbox for this file; accounts keep the tests apart."""
-    with SandboxServer(tmp_path_factory.mktemp("sandbox")) as running:
-        yield running
-
-
-@pytest.fixture
-def new_account(server: SandboxServer) -> Iterator[NewAccount]:
-    """Give a function that opens an account with the data set."""
-    opened: list[Account] = []
-
-    def make(**settings: Any) -> Account:
-        account = Account(server, settings)
-        account.control.add_dataset(DATASET, count=8)
-        opened.append(account)
-        return account
-
-    yield make
-    for account in opened:
-        account.close()
 
 
 @pytest.mark.parametrize(
