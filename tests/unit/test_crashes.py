@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from prefect.states import Crashed, Pending, Running, Scheduled
 
-from tasks.crashes import BROUGHT_BACK, _why_again
+from tasks.crashes import BROUGHT_BACK, _why_again, was_brought_back
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -34,3 +35,15 @@ def test_the_last_reason_counts(names: list[str], by_itself: bool) -> None:
     ]
     between = [Pending(timestamp=START), Running(timestamp=START), Crashed(timestamp=START + timedelta(hours=1))]
     assert (_why_again([*between, *reversed(states)]) in BROUGHT_BACK) is by_itself
+
+
+@pytest.mark.parametrize(("begun", "brought_back"), [(1, False), (2, True)])
+def test_what_prefect_does_not_say_is_no_wish(begun: int, brought_back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Prefect away a flow run that begins again starts nothing that is paid for; one that begins is a wish."""
+
+    def away(**_: object) -> None:
+        raise ConnectionError("Prefect is away")
+
+    monkeypatch.setattr("tasks.crashes.get_client", away)
+    monkeypatch.setattr("tasks.crashes.runtime", SimpleNamespace(flow_run=SimpleNamespace(run_count=begun, id="f")))
+    assert was_brought_back() is brought_back
