@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ CONNECT_S = 10
 """Seconds to wait for a PostgreSQL server to answer."""
 VARIABLE = "TRAIN_PIPELINE_JOURNAL"
 """Where the location comes from, for messages."""
+_AGAIN_S = 0.01
+"""Seconds between two tries of what SQLite does not wait for by itself."""
 _SERVER_SAYS = {
     "28": "the server refuses the user or its password",
     "3D": "the server has no such database",
@@ -188,8 +191,26 @@ def _make_private(path: Path) -> None:
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun below, not guessed by the driver
     # FULL: what the journal says was committed must survive a power cut, for it is what keeps us from paying twice.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_S * 1000:.0f}"):
+    _use_log(connection)
+    for pragma in ("synchronous=FULL", f"busy_timeout={BUSY_S * 1000:.0f}"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_log(connection: Any) -> None:
+    """Have a new file written by way of a log, which processes that open it at the same time all do at once.
+
+    SQLite answers this one statement "busy" at once instead of waiting as it was told to, so the waiting is done here.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        else:
+            return
+        time.sleep(_AGAIN_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -7,9 +7,11 @@ import signal
 import sqlite3
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Connection, inspect, text
@@ -52,6 +54,45 @@ def test_opening_writes_nothing_and_waits_for_nobody(location: str) -> None:
         assert second.find(KEY) is None
         second.close()
     store.close()
+
+
+def test_a_new_file_that_another_process_is_just_writing_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says "busy" at once here; it is asked again until the other one has finished."""
+    path = tmp_path / "journal.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr(journal_connection, "time", SimpleNamespace(sleep=wait, monotonic=time.monotonic))
+    journal = Journal(str(path))
+    assert journal.open_operations() == ()
+    assert len(waits) == 2
+    journal.close()
+    other.close()
+
+
+def test_a_new_file_that_stays_locked_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After as long as every transaction waits, with SQLite's own words."""
+    path = tmp_path / "journal.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    clock = [0.0]
+
+    def wait(_: float) -> None:
+        clock[0] += journal_connection.BUSY_S
+
+    monkeypatch.setattr(journal_connection, "time", SimpleNamespace(sleep=wait, monotonic=lambda: clock[0]))
+    with pytest.raises(JournalError, match=rf"database is locked.*{VARIABLE}"):
+        Journal(str(path))
+    assert clock[0] > journal_connection.BUSY_S
+    other.close()
 
 
 def test_a_newer_releases_journal_is_refused_and_left_as_it_is(location: str) -> None:
