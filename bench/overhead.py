@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipeline.provider_requests import PictographRequest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe_machine, isolate, parse_quick, running_sandbox
@@ -93,11 +95,11 @@ def _measure(root: Path, api: str, url: str, rounds: int) -> int:
 
 def _compare(folder: Path, rounds: int) -> Pair:
     from flows.train_pipeline import train_pipeline
-    from pipeline.models import Outcome, TrainRequest
+    from pipeline.models import Outcome
 
     bare = _bare_flow()
     # The scripted run's weights are a working graph that has learned nothing: what it finds is the one thing not asked.
-    request = TrainRequest(
+    request = PictographRequest(
         dataset="bench",
         sandbox=True,
         pipeline="classification",

@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from pipeline.provider_requests import PictographRequest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe_machine, isolate, parse_quick, running_sandbox
@@ -82,11 +84,11 @@ def opened(folder: Path) -> Iterator[tuple[SandboxAccount, PictographProvider, J
 
 def _write_down(journal: Journal, provider: PictographProvider) -> None:
     from pipeline.journal import Intent
-    from pipeline.models import Operation, TrainRequest
+    from pipeline.models import Operation
     from pipeline.ownership import this_process
     from pipeline.planning import resolve_plan
 
-    request = TrainRequest(dataset="ds", sandbox=True)
+    request = PictographRequest(dataset="ds", sandbox=True)
     for number, run in enumerate(provider.live_runs()):
         plan = resolve_plan(request, provider.profile, Operation(id=f"op-{number}"))
         intent = Intent(plan, provider.account, {}, None, this_process(f"flow-{number}"), owner_until_s=0.0)

@@ -17,8 +17,10 @@ from rich.markup import escape
 from rich.status import Status
 
 from pipeline.dossier import read_report
-from pipeline.models import Outcome, RunReport, TrainConfig, TrainRequest
+from pipeline.models import Outcome, RunReport
+from pipeline.provider_requests import BluesightRequest, PhotogptRequest, PictographRequest, ReplicateRequest
 from pipeline.report import summary_json, summary_rows
+from pipeline.requests import TrainConfig, TrainRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,7 @@ DemoName = Literal["road-signs", "digits"]
 
 EXIT_CODES = {
     Outcome.ACCEPTED: 0,
+    Outcome.UNTRIED: 0,
     Outcome.SUBMITTED: 0,
     Outcome.FAILED: 1,
     Outcome.USAGE: 2,
@@ -46,7 +49,7 @@ DEMOS: dict[DemoName, tuple[str, str]] = {
     "digits": ("digits-scenes", "handwritten digits in photographs"),
 }
 """The built-in data set of each rehearsal, and what is to be seen on it."""
-DEMO = TrainRequest(dataset=DEMOS["road-signs"][0], sandbox=True)
+DEMO = PictographRequest(dataset=DEMOS["road-signs"][0], sandbox=True)
 """What runs when nothing at all is asked."""
 PROMISE = "No account is used, no real money is spent, and the model must not replace a hosted one."
 DEMO_LINE = f"Rehearsal: no arguments given, so this trains a small detector in the local sandbox. {PROMISE}"
@@ -70,11 +73,11 @@ class _UsageError(ValueError):
     """Options that are right one by one and wrong together."""
 
 
-class _Options(TrainRequest):
+class _Options(PictographRequest):
     """The request with its hyperparameters flattened: ``--epochs``, not ``--config.epochs``."""
 
     dataset: Annotated[
-        str, Field(description=TrainRequest.model_fields["dataset"].description), Parameter(show_default=False)
+        str, Field(description=PictographRequest.model_fields["dataset"].description), Parameter(show_default=False)
     ] = ""
     config: Annotated[TrainConfig, Parameter(name="*")] = TrainConfig()
 
@@ -92,7 +95,7 @@ class _Options(TrainRequest):
         extra = {name: _scalar(value) for name, value in self.config.extra.items()}
         given["config"] = TrainConfig(**{**self.config.model_dump(exclude={"extra"}), "extra": extra})
         try:
-            return TrainRequest(**given)
+            return PictographRequest(**given)
         except ValidationError as error:
             raise _UsageError("the options cannot be used together") from error
 
@@ -143,6 +146,53 @@ def run(
         line = f"Rehearsal: this trains a small model on {DEMOS[demo][1]} in the local sandbox. {PROMISE}"
         _announce(line, as_json=as_json)
     return execute(request, as_json=as_json, verbose=verbose)
+
+
+_Json = Annotated[bool, Parameter(name="--json", negative="")]
+_Verbose = Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")]
+app.command(run, name="pictograph")
+
+
+@app.command
+def replicate(
+    *, options: Annotated[ReplicateRequest, Parameter(name="*")], as_json: _Json = False, verbose: _Verbose = False
+) -> int:
+    """Train with a trainer at Replicate, watch it, collect its weights, and accept the model only when it works.
+
+    Args:
+        options: What to train; the token is read from REPLICATE_API_TOKEN (or --credentials), unless --sandbox is.
+        as_json: Print one JSON line on standard output instead of the summary.
+        verbose: Also show Prefect's own log lines.
+    """
+    return execute(options, as_json=as_json, verbose=verbose)
+
+
+@app.command
+def bluesight(
+    *, options: Annotated[BluesightRequest, Parameter(name="*")], as_json: _Json = False, verbose: _Verbose = False
+) -> int:
+    """Fine-tune Bluesight's satellite model on labelled tiles, and try it there on some of them.
+
+    Args:
+        options: What to train; Bluesight has no accounts, BLUESIGHT_BASE_URL names another server of it.
+        as_json: Print one JSON line on standard output instead of the summary.
+        verbose: Also show Prefect's own log lines.
+    """
+    return execute(options, as_json=as_json, verbose=verbose)
+
+
+@app.command
+def photogpt(
+    *, options: Annotated[PhotogptRequest, Parameter(name="*")], as_json: _Json = False, verbose: _Verbose = False
+) -> int:
+    """Train PhotoGPT's model of one person on 12 to 20 pictures.
+
+    Args:
+        options: What to train; the key is read from PHOTOGPT_API_KEY (or --credentials), unless --sandbox is given.
+        as_json: Print one JSON line on standard output instead of the summary.
+        verbose: Also show Prefect's own log lines.
+    """
+    return execute(options, as_json=as_json, verbose=verbose)
 
 
 def _announce(line: str, *, as_json: bool) -> None:
@@ -208,7 +258,7 @@ def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = Fal
 
 def _print_summary(report: RunReport) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    colour = "green" if report.outcome in {Outcome.ACCEPTED, Outcome.SUBMITTED} else "red"
+    colour = "green" if report.outcome in {Outcome.ACCEPTED, Outcome.UNTRIED, Outcome.SUBMITTED} else "red"
     verdict = report.outcome.value.replace("_", " ").upper()
     console.print(f"{'Verdict':<16} [{colour}]{verdict}[/]: {escape(report.message)}")
     for name, value in summary_rows(report):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flows.commandline import INTERRUPTED, refuse, shown
 from pipeline.errors import ConfigurationError, PipelineError
-from pipeline.models import SweepRequest
+from pipeline.requests import SweepRequest
 
 HELP = """Find every training that is billed or waits to be collected, and do what the policies say.
 

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from pipeline.mending import Mended
-from pipeline.models import SweepRequest
+from pipeline.requests import SweepRequest
 from pipeline.sweeping import Action
 from tasks.sweeping import address, mend_found, publish_sweep, survey_account
 

@@ -17,9 +17,11 @@ from pipeline.collection import promote
 from pipeline.dossier import Dossier, RunEndedError, utc_now
 from pipeline.errors import PipelineError
 from pipeline.fallback import next_attempt
-from pipeline.models import Outcome, RunReport, TrainingRun, TrainPlan, TrainRequest, WatchedRun
+from pipeline.models import Outcome, RunReport, TrainingRun, TrainPlan, WatchedRun
 from pipeline.ownership import Lease
 from pipeline.polling import require_success
+from pipeline.provider_requests import AnyTrainRequest, read_request
+from pipeline.requests import TrainRequest
 from tasks.approval import await_approval
 from tasks.changes import compare_content
 from tasks.collection import download_model
@@ -34,10 +36,11 @@ from tasks.planning import current_operation, plan_training
 from tasks.polling import await_completion
 from tasks.pricing import estimate_cost
 from tasks.report import publish_report, settle_costs
-from tasks.smoke import smoke_test_model
+from tasks.smoke import smoke_test_model, try_hosted_model
 
 FINAL_STATES: dict[Outcome, tuple[Any, str]] = {
     Outcome.ACCEPTED: (Completed, "Completed"),
+    Outcome.UNTRIED: (Completed, "Untried"),
     Outcome.SUBMITTED: (Completed, "Submitted"),
     Outcome.REJECTED: (Failed, "Rejected"),
     Outcome.FAILED: (Failed, "Failed"),
@@ -51,12 +54,8 @@ FINAL_STATES: dict[Outcome, tuple[Any, str]] = {
 
 
 def _name_run() -> str:
-    request = runtime.flow_run.parameters["request"]
-    sandbox, dataset, pipeline = (
-        request.get(name) if isinstance(request, dict) else getattr(request, name)
-        for name in ("sandbox", "dataset", "pipeline")
-    )
-    return f"{'rehearse' if sandbox else 'train'}-{dataset}-{pipeline or 'yolox'}"
+    request = read_request(runtime.flow_run.parameters["request"])
+    return f"{'rehearse' if request.sandbox else 'train'}-{request.data_name}-{request.kind}"
 
 
 @flow(
@@ -65,7 +64,7 @@ def _name_run() -> str:
     validate_parameters=True,
     on_cancellation=[cancel_with_flow_run],
 )
-def train_pipeline(request: TrainRequest) -> State[RunReport]:
+def train_pipeline(request: AnyTrainRequest) -> State[RunReport]:
     """Retrain a vision model and accept it only when it can be trusted.
 
     Args:
@@ -120,11 +119,21 @@ def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
     check_wanted(plan)
     if dossier.export is None:
         _read_export(plan, dossier)
-    artifact = dossier.artifact = download_model(plan, finished.run)
-    dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
+    _try_model(plan, finished.run, dossier)
     check_wanted(plan)
-    dossier.artifact = promote(artifact)
+    if dossier.artifact is not None:
+        dossier.artifact = promote(dossier.artifact)
     dossier.accept()
+
+
+def _try_model(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> None:
+    """Bring the model here where it can be had, and try it: here, at the provider, or as far as was asked for."""
+    got = download_model(plan, run)
+    artifact = dossier.artifact = dossier.take(got)
+    if artifact is not None and plan.request.tries_here(has_weights=True):
+        dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
+    if plan.request.tries_there(has_weights=artifact is not None):
+        dossier.hosted = try_hosted_model(plan, run, dossier.export)
 
 
 def _start(plan: TrainPlan, dossier: Dossier) -> TrainingRun | None:
@@ -138,8 +147,9 @@ def _start(plan: TrainPlan, dossier: Dossier) -> TrainingRun | None:
 
 def _create(plan: TrainPlan, dossier: Dossier) -> TrainingRun:
     export = dossier.export if dossier.export is not None else validate_export(plan)
-    cost = dossier.cost = estimate_cost(plan, export)
-    await_approval(plan, export, cost)
+    cost = dossier.cost = dossier.take(estimate_cost(plan, export))
+    if cost is not None:
+        await_approval(plan, export, cost)
     dossier.creating = True
     run = dossier.run = create_training(plan, export, cost)
     return run
@@ -175,8 +185,8 @@ def _watch(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> WatchedRun | 
 
 def _give_up(plan: TrainPlan, run: TrainingRun, larger: TrainPlan, dossier: Dossier) -> TrainPlan:
     """End an attempt that did not fit into its GPU's memory, in favour of the next one."""
-    batch = larger.request.config.batch_size or "unchanged"
-    say(f"{run.error_message}: trying again on {larger.request.gpu}, batch {batch}", warning=True)
+    batch = larger.request.config_asked.batch_size or "unchanged"
+    say(f"{run.error_message}: trying again on {larger.request.tier}, batch {batch}", warning=True)
     settle_costs(plan, run)
     close_failed(plan, run)
     dossier.begin_attempt(larger)

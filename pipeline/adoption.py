@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pydantic import JsonValue
+
 from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError
 from pipeline.models import RunHandle, RunStatus, TrainingRun, TrainPlan
 from pipeline.provider import Provider
 
 
-def find_earlier(provider: Provider, plan: TrainPlan, handle: RunHandle | None = None) -> TrainingRun | None:
+def find_earlier(
+    provider: Provider,
+    plan: TrainPlan,
+    handle: RunHandle | None = None,
+    order: dict[str, JsonValue] | None = None,
+) -> TrainingRun | None:
     """Return the run an earlier attempt at the operation started, if any: by its handle where that is known.
+
+    ``order`` is what its create sent, where that was written down.
 
     Raises:
         ProviderError: It could not be looked up; ``context.outcome_unknown`` is set, because it may exist.
         ConfigurationError: It trains something else than this request asks for.
     """
     try:
-        found = provider.find_run(plan) if handle is None else _look(provider, handle)
+        found = provider.find_run(plan, order) if handle is None else _look(provider, handle)
     except ProviderError as error:
         message = f"an earlier attempt may have created {plan.run_name!r}, which could not be looked up: {error}"
         raise type(error)(message, replace(error.context, outcome_unknown=True)) from error
@@ -67,7 +76,7 @@ def check_fit(plan: TrainPlan, run: TrainingRun) -> None:
     Raises:
         ConfigurationError: The operation's run was created with another pipeline.
     """
-    asked = plan.request.pipeline
+    asked = plan.request.kind
     if run.pipeline is not None and run.pipeline != asked:
         raise ConfigurationError(
             f"operation {plan.operation.id!r} already trains pipeline {run.pipeline!r} (run {run.handle.run_id}), not "

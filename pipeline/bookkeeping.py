@@ -8,14 +8,15 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from pipeline.budget import NO_CAPS, Caps
-from pipeline.dossier import Dossier
+from pipeline.dossier import DONE, Dossier
 from pipeline.errors import SmokeTestError, TrainingLostError, TrainingTimedOutError
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome
 from pipeline.journal_rows import Intent
-from pipeline.models import Outcome, RunHandle, RunStatus, Settlement, TrainingRun
+from pipeline.models import RunHandle, RunStatus, Settlement, TrainingRun
 from pipeline.ownership import take_over
 from pipeline.polling import Clock
+from pipeline.provider import Notes
 from pipeline.sweeping import LOST_S
 
 ENDED = {RunStatus.FAILED: OperationOutcome.FAILED, RunStatus.CANCELLED: OperationOutcome.CANCELLED}
@@ -31,6 +32,13 @@ class CreationLog(Protocol):
         Returns the body to send, frozen by the first sending, and whether it may have been sent before.
         """
 
+    @property
+    def notes(self) -> Notes:
+        """What the adapter remembers of this attempt."""
+
+    def known_order(self) -> dict[str, JsonValue] | None:
+        """Return what an earlier process was about to send, or sent, for this attempt; none when it is new."""
+
     def created(self, handle: RunHandle) -> None:
         """Write the run's handle down, right after it is known."""
 
@@ -39,6 +47,27 @@ class CreationLog(Protocol):
 
     def refused(self, reason: str) -> None:
         """Write down that the provider refused and nothing was started."""
+
+    def unsent(self) -> None:
+        """Take the intent back: what was sent certainly did not arrive."""
+
+
+@dataclass(frozen=True)
+class AttemptNotes:
+    """Keeps an adapter's notes on one attempt in the journal; implements ``Notes``."""
+
+    journal: Journal
+    """Where."""
+    key: str
+    """The attempt."""
+
+    def read(self) -> dict[str, JsonValue]:
+        """Return what was written last; empty at first."""
+        return self.journal.notes(self.key)
+
+    def write(self, notes: dict[str, JsonValue]) -> None:
+        """Keep this instead."""
+        self.journal.note(self.key, notes)
 
 
 @dataclass(frozen=True)
@@ -57,6 +86,16 @@ class AttemptLog:
     @property
     def _key(self) -> str:
         return self.intent.plan.operation_key
+
+    @property
+    def notes(self) -> Notes:
+        """What the adapter remembers of this attempt."""
+        return AttemptNotes(self.journal, self._key)
+
+    def known_order(self) -> dict[str, JsonValue] | None:
+        """Return the body that an earlier process wrote down, if any."""
+        record = self.journal.find(self._key)
+        return record.body if record is not None else None
 
     def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
         """Commit the intent before anything is sent.
@@ -88,14 +127,18 @@ class AttemptLog:
         """Write down that the provider refused and nothing was started."""
         self.journal.ended(self._key, OperationOutcome.REFUSED, reason)
 
+    def unsent(self) -> None:
+        """Take the intent back: what was sent certainly did not arrive."""
+        self.journal.withdraw(self._key)
+
 
 def close_attempt(journal: Journal, dossier: Dossier) -> None:
     """Close the attempt of a run that has come to an end; one that somebody can still come back to stays open."""
     plan, run, error = dossier.plan, dossier.run, dossier.error
     if plan is None or journal.find(plan.operation_key) is None:
         return
-    if dossier.outcome is Outcome.ACCEPTED:
-        journal.judged(plan.operation_key, OperationOutcome.ACCEPTED, dossier.message)
+    if dossier.outcome in DONE:
+        journal.judged(plan.operation_key, OperationOutcome(dossier.outcome.value), dossier.message)
     elif isinstance(error, SmokeTestError):
         journal.judged(plan.operation_key, OperationOutcome.REJECTED, dossier.message)
     elif isinstance(error, TrainingLostError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pipeline.errors import BudgetExceededError, ErrorContext
-from pipeline.models import Money, Unit, Value
+from pipeline.models import Money, Unit
+from pipeline.value import Value
 
 
 class Caps(Value):

@@ -6,9 +6,10 @@ import math
 from datetime import datetime
 
 from pipeline.errors import ConfigurationError, ErrorContext, WatchStoppedError
-from pipeline.models import CostEstimate, Money, RunStatus, TrainingRun, TrainRequest
+from pipeline.models import CostEstimate, Money, RunStatus, TrainingRun
 from pipeline.polling import Look
 from pipeline.pricing import cap_of
+from pipeline.requests import TrainRequest
 
 LEAST_PROGRESS = 10.0
 """Percent from which a forecast is believed."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.adoption import find_earlier
 from pipeline.bookkeeping import ENDED, settle_attempt
-from pipeline.errors import ProviderError
+from pipeline.errors import NotOfferedError, ProviderError
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
 from pipeline.models import Operation, RunStatus, TrainingRun, TrainPlan, WatchedRun
@@ -50,6 +50,8 @@ def end_run(
             # Cancelling again is harmless, so it is asked for until the provider has said yes once.
             latest = provider.get_run(run.handle) if accepted else provider.cancel_run(run.handle)
             accepted, failure = True, None
+        except NotOfferedError as error:
+            return Ending(latest, f"it could not be cancelled ({error}); {_BILLED}")
         except ProviderError as error:
             failure = error
         left_s = until - clock.monotonic()

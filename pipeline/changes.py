@@ -14,7 +14,7 @@ _CLASSES_SHOWN = 6
 
 def ingredients(plan: TrainPlan, export: ExportReport) -> str:
     """Return a SHA-256 over everything a model is made of: images, annotations, classes, pipeline, hyperparameters."""
-    made_of = [export.content_fingerprint, plan.request.pipeline, plan.config_asked.to_wire()]
+    made_of = [export.content_fingerprint, plan.request.kind, plan.config_asked.to_wire()]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -27,7 +27,7 @@ from pipeline.errors import (
     RetryableProviderError,
     TransportError,
 )
-from pipeline.models import ModelArtifact
+from pipeline.models import ModelArtifact, ModelFacts
 from pipeline.polling import Clock
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
 
@@ -132,6 +132,19 @@ def collect(
     finally:
         part.unlink(missing_ok=True)
     raise AssertionError("unreachable: the last whole attempt returns or raises")
+
+
+def describe_artifact(file: CollectedFile, model: ModelFacts) -> ModelArtifact:
+    """Return a collected file as a model's."""
+    return ModelArtifact(
+        path=file.path,
+        size_bytes=file.size_bytes,
+        md5=file.md5,
+        sha256=file.sha256,
+        verified_by=file.verified_by,
+        resumed=file.resumed,
+        model=model,
+    )
 
 
 def promote(artifact: ModelArtifact) -> ModelArtifact:

@@ -16,13 +16,6 @@ from pipeline.provider import Provider
 
 logger = logging.getLogger(__name__)
 
-LOOKUPS = 4
-"""Look-ups after a create whose answer was lost, before the outcome is reported as unknown."""
-SENDINGS = 3
-"""Creates sent for one operation, each after the provider has denied the run that the one before may have made."""
-LOOKUP_WAIT_S = 2.0
-"""Seconds before the second look-up; doubles each time, for lists that lag behind."""
-
 
 @dataclass(frozen=True)
 class Creating:
@@ -49,14 +42,16 @@ def create_once(work: Creating, export: Export, *, again: bool = False) -> Train
         BudgetExceededError: The price does not fit under a cap.
         JournalError: The intent could not be written down; nothing was sent.
     """
-    plan = work.plan
-    found = find_earlier(work.provider, plan) if again else work.provider.find_run(plan)
+    plan, known = work.plan, work.log.known_order()
+    found = find_earlier(work.provider, plan, order=known) if again else work.provider.find_run(plan, known)
     if found is not None:
         return _adopted(work, found)
-    body, sent_before = work.log.intend(work.provider.order(plan, export))
-    if sent_before and not again and (found := find_earlier(work.provider, plan)) is not None:
+    order = known if known is not None else work.provider.order(plan, export, work.log.notes)
+    body, sent_before = work.log.intend(order)
+    if sent_before and not again and (found := find_earlier(work.provider, plan, order=body)) is not None:
         return _adopted(work, found)
-    if sent_before and plan.profile.guarantee is GuaranteeLevel.AT_MOST_ONCE:
+    at_most_once = plan.profile.guarantee is GuaranteeLevel.AT_MOST_ONCE
+    if sent_before and at_most_once and not plan.request.repeats_unknown:
         context = ErrorContext(operation="training.create", outcome_unknown=True)
         raise _unknown(plan, TransportError("the process that sent it ended", context), listed=False)
     return _send(work, body, in_doubt=again or sent_before)
@@ -64,29 +59,37 @@ def create_once(work: Creating, export: Export, *, again: bool = False) -> Train
 
 def _send(work: Creating, body: dict[str, JsonValue], *, in_doubt: bool) -> TrainingRun:
     plan = work.plan
-    for _ in range(SENDINGS):
+    for _ in range(plan.profile.creation.sendings):
         try:
-            run = work.provider.create_run(plan, body)
+            run = work.provider.create_run(plan, body, work.log.notes)
         except ProviderError as error:
             # A refusal says nothing about what was sent before: the run of an earlier sending may exist unseen.
             if not in_doubt and not error.context.outcome_unknown:
-                if not is_retryable(error):  # otherwise the same attempt is sent again
-                    work.log.refused(str(error))
+                _note_refusal(work, error)
                 raise
             last, in_doubt = error, True
         else:
             _write_down(work, run)
             return run
-        found, listed = _look_up(work)
+        found, listed = _look_up(work, body)
         if found is not None:
             return _adopted(work, found)
-        may_repeat = listed and plan.profile.guarantee is GuaranteeLevel.EXACTLY_ONCE
+        once = plan.profile.guarantee is GuaranteeLevel.EXACTLY_ONCE
+        may_repeat = (listed and once) or plan.request.repeats_unknown
         if not last.context.outcome_unknown or not may_repeat:
             break
         logger.warning("%r is not there after a lost answer (%s)", plan.run_name, last)
     unknown = _unknown(plan, last, listed=listed)
     work.log.unknown(str(unknown))
     raise unknown from last
+
+
+def _note_refusal(work: Creating, error: ProviderError) -> None:
+    """Write down what a create came to that certainly started nothing; one that may be sent again stays intended."""
+    if not is_retryable(error):
+        work.log.refused(str(error))
+    elif work.plan.profile.guarantee is GuaranteeLevel.AT_MOST_ONCE:
+        work.log.unsent()  # or nobody could tell this from a create whose answer was lost
 
 
 def _adopted(work: Creating, found: TrainingRun) -> TrainingRun:
@@ -103,14 +106,16 @@ def _write_down(work: Creating, run: TrainingRun) -> None:
         logger.warning("%s; the run is found again by its name %r", error, run.handle.name)
 
 
-def _look_up(work: Creating) -> tuple[TrainingRun | None, bool]:
+def _look_up(work: Creating, body: dict[str, JsonValue]) -> tuple[TrainingRun | None, bool]:
     """Return the run if it turns up, and whether the provider could be asked at all."""
-    listed = False
-    for attempt in range(LOOKUPS):
+    listed, policy = False, work.plan.profile.creation
+    if not work.plan.profile.finds_runs:
+        return None, False
+    for attempt in range(policy.lookups):
         if attempt:
-            work.clock.sleep(LOOKUP_WAIT_S * 2 ** (attempt - 1))
+            work.clock.sleep(min(policy.lookup_wait_s * 2 ** (attempt - 1), policy.lookup_ceiling_s))
         try:
-            found = work.provider.find_run(work.plan)
+            found = work.provider.find_run(work.plan, body)
         except ProviderError:
             listed = False
             continue
@@ -121,12 +126,24 @@ def _look_up(work: Creating) -> tuple[TrainingRun | None, bool]:
 
 
 def _unknown(plan: TrainPlan, last: ProviderError, *, listed: bool) -> ProviderError:
+    what, next_step = _what_is_unknown(plan, last, listed=listed), _NEXT
+    if not plan.profile.finds_runs:
+        next_step = (
+            f"{plan.profile.title} cannot be asked for it: look there whether a job was made, then adopt it with "
+            f"--adopt ID, or run again with on_unknown_create=repeat to make another one"
+        )
+    context = replace(last.context, operation="training.create", outcome_unknown=True)
+    return type(last)(f"{what}; {next_step}", context)
+
+
+_NEXT = "run the same operation again: it looks the run up before creating anything"
+
+
+def _what_is_unknown(plan: TrainPlan, last: ProviderError, *, listed: bool) -> str:
     known = "is not in the provider's list" if listed else "could not be looked up either"
-    what = (
-        f"the answer to creating {plan.run_name!r} was lost ({last}) and the run {known}"
-        if last.context.outcome_unknown
-        else f"creating {plan.run_name!r} was refused ({last}), but an earlier attempt may have created and paid for "
-        f"the run, which {known}"
+    if last.context.outcome_unknown:
+        return f"the answer to creating {plan.run_name!r} was lost ({last}) and the run {known}"
+    return (
+        f"creating {plan.run_name!r} was refused ({last}), but an earlier attempt may have created and paid for the "
+        f"run, which {known}"
     )
-    message = f"{what}; run the same operation again: it looks the run up before creating anything"
-    return type(last)(message, replace(last.context, operation="training.create", outcome_unknown=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from pipeline.errors import (
     BudgetExceededError,
@@ -19,6 +20,7 @@ from pipeline.errors import (
 from pipeline.models import (
     CostEstimate,
     ExportReport,
+    HostedReport,
     ModelArtifact,
     Operation,
     Outcome,
@@ -29,9 +31,11 @@ from pipeline.models import (
     SmokeReport,
     TrainingRun,
     TrainPlan,
-    TrainRequest,
     WatchedRun,
 )
+from pipeline.requests import TrainRequest
+
+Made = TypeVar("Made")
 
 OUTCOMES: tuple[tuple[type[PipelineError], Outcome], ...] = (
     (TrainingCancelledError, Outcome.CANCELLED),
@@ -46,6 +50,10 @@ OUTCOMES: tuple[tuple[type[PipelineError], Outcome], ...] = (
     (PipelineError, Outcome.FAILED),
 )
 """Errors to outcomes, most specific first."""
+
+
+DONE = frozenset({Outcome.ACCEPTED, Outcome.UNTRIED})
+"""Outcomes that leave nothing to do."""
 
 
 class Dossier:
@@ -63,6 +71,7 @@ class Dossier:
         self.settlement: Settlement | None = None
         self.artifact: ModelArtifact | None = None
         self.smoke: SmokeReport | None = None
+        self.hosted: HostedReport | None = None
         self.skipped: list[Skipped] = []
         self.outcome = Outcome.FAILED
         self.message = "the run did not reach an end"
@@ -101,9 +110,16 @@ class Dossier:
         self._run = seen.model_copy(update={"adopted": adopted, "warnings": (*odd, *seen.warnings)})
 
     def accept(self) -> None:
-        """Record that every stage passed."""
+        """Record that every stage passed; a model that nobody could or was to try is not called accepted."""
         self.outcome = Outcome.ACCEPTED
-        self.message = "the model was trained, verified, and ran on real pictures"
+        if self.smoke is not None:
+            self.message = "the model was trained, verified, and ran on real pictures"
+        elif self.hosted is not None and self.hosted.inconclusive is None:
+            self.message = "the model was trained, and answered at the provider as it should"
+        else:
+            self.outcome = Outcome.UNTRIED
+            why = self.hosted.inconclusive if self.hosted is not None else "that was not asked for"
+            self.message = f"the model was trained; it was not tried: {why}"
 
     def submit(self, reason: str) -> None:
         """Record that the run was left to itself on purpose."""
@@ -130,6 +146,13 @@ class Dossier:
         """Record a stage that did not apply."""
         self.skipped.append(Skipped(stage=stage, reason=reason))
 
+    def take(self, made: Made | Skipped) -> Made | None:
+        """Return what a stage made, or none when it did not apply, which is recorded."""
+        if isinstance(made, Skipped):
+            self.skipped.append(made)
+            return None
+        return made
+
     @property
     def _is_uncollected(self) -> bool:
         """True when something may have been paid for that a later attempt can still collect."""
@@ -144,7 +167,7 @@ class Dossier:
     def farewell(self) -> str | None:
         """Return what to tell a person who stops us now; none when nothing paid for is left behind."""
         if self.run is not None:
-            if not self._is_uncollected or self.outcome is Outcome.ACCEPTED:
+            if not self._is_uncollected or self.outcome in DONE:
                 return None
             named = f"training {self.run.handle.name} ({self.run.handle.run_id})"
             what = "has ended but was not collected" if self.run.status.is_terminal else "goes on and is billed"
@@ -171,6 +194,7 @@ class Dossier:
             watched=self.watched,
             artifact=self.artifact,
             smoke=self.smoke,
+            hosted=self.hosted,
             skipped=tuple(self.skipped),
         )
 

@@ -19,7 +19,8 @@
     │   ├── NotFoundError             404
     │   ├── ConflictError             409
     │   ├── InvalidRequestError       400 and 422
-    │   └── UnexpectedResponseError   an answer that cannot be read
+    │   ├── UnexpectedResponseError   an answer that cannot be read
+    │   └── NotOfferedError           the provider has no such call
     ├── ExportError
     │   ├── ExportNotReadyError       still building when patience ended
     │   └── ExportRejectedError       failed, empty, too small, nothing labelled
@@ -33,6 +34,7 @@
     ├── ArtifactError
     │   ├── DownloadError             the transfer did not complete
     │   ├── DigestMismatchError       complete, but other bytes than announced
+    │   ├── UnpackError               an archive from which no model can be taken
     │   ├── ArtifactTooLargeError     over the limit, or no room
     │   └── OutputPathError           the output folder cannot be written
     └── SmokeTestError
@@ -151,6 +153,10 @@ class UnexpectedResponseError(ProviderError):
     """The answer could not be read: the API changed, or something between answered instead."""
 
 
+class NotOfferedError(ProviderError):
+    """The provider has no such call: do without it, or do it there by hand."""
+
+
 class ExportError(PipelineError):
     """The export cannot be trained on."""
 
@@ -205,6 +211,10 @@ class DigestMismatchError(ArtifactError):
 
 class ArtifactTooLargeError(ArtifactError):
     """The file is over the limit, or the disk has no room for it."""
+
+
+class UnpackError(ArtifactError):
+    """The file is an archive from which no one model can be taken: damaged, not safe to unpack, or with several."""
 
 
 class OutputPathError(ArtifactError):

@@ -60,7 +60,7 @@ def await_export(provider: Provider, plan: TrainPlan, clock: Clock) -> Export:
     try:
         export = provider.find_or_create_export(plan)
     except NotFoundError as error:
-        if plan.request.export is None:
+        if plan.request.export_asked is None:
             raise
         raise ConfigurationError(str(error), ErrorContext(operation="exports.get", field="export")) from error
     except PermissionDeniedError as error:
@@ -94,15 +94,15 @@ def check_export(export: Export, plan: TrainPlan) -> None:
     if export.status is ExportStatus.FAILED:
         raise _rejected(export, f"failed at the provider: {export.error_message or 'no reason given'}; make a new one")
     if export.image_count == 0:
-        raise _rejected(export, f"holds no image; {_filters(plan)}")
+        raise _rejected(export, f"holds no image; {plan.request.data_remedy}")
     if export.image_count is not None and export.image_count < plan.profile.min_images:
         raise _rejected(
             export,
             f"holds {export.image_count} images, {plan.profile.title} needs at least {plan.profile.min_images}; "
-            f"label more images, or relax status_filter={plan.request.status_filter!r}",
+            f"{plan.request.few_images_remedy}",
         )
     if export.annotation_count == 0 and plan.task is not ModelTask.CLASSIFICATION:
-        raise _rejected(export, f"holds no label; {_filters(plan)}")
+        raise _rejected(export, f"holds no label; {plan.request.data_remedy}")
     if not export.include_images:
         raise _rejected(export, "was made without the image files; make one with them, or leave export empty")
 
@@ -125,12 +125,21 @@ def inspect_archive(archive: Path, export: Export, plan: TrainPlan, sample_dir: 
     except DAMAGE as error:
         raise _rejected(export, f"is not a readable ZIP archive ({error}); make a new export") from error
     return ExportReport(
-        export=export,
+        export=_counted(export, content),
         classes=classes,
         findings=(*findings, *remarks),
         content_fingerprint=content.fingerprint(classes),
         samples=samples,
     )
+
+
+def _counted(export: Export, content: Content) -> Export:
+    """Return the export with the counts that nobody else has made."""
+    if export.image_count is not None:
+        return export
+    labels = sum(len(label.boxes) or len(label.tags) for label in content.labels)
+    known = {"annotation_count": labels} if content.labels else {}
+    return export.model_copy(update={"image_count": len(content.pictures), **known})
 
 
 def _count_classes(labels: tuple[Label, ...], task: ModelTask) -> tuple[ClassCount, ...]:
@@ -188,8 +197,8 @@ def _class_findings(classes: tuple[ClassCount, ...], plan: TrainPlan, *, whole: 
     grave = Severity.ERROR if whole else Severity.WARNING
     names = {count.name for count in classes}
     if not classes:
-        yield Finding(severity=grave, code="no_labels", message=f"no label is left; {_filters(plan)}")
-    for name in plan.request.class_filter:
+        yield Finding(severity=grave, code="no_labels", message=f"no label is left; {plan.request.data_remedy}")
+    for name in plan.request.wanted_classes:
         if classes and name not in names:
             text = f"class_filter names {name!r}, which nothing is labelled with; labelled are {sorted(names)}"
             yield Finding(severity=grave, code="unknown_class", message=text)
@@ -206,16 +215,6 @@ def _refuse(findings: tuple[Finding, ...], export: Export) -> None:
     errors = [finding.message for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         raise _rejected(export, "cannot be trained on: " + "; ".join(errors))
-
-
-def _filters(plan: TrainPlan) -> str:
-    request = plan.request
-    if request.export:
-        return f"make a new export of {request.dataset!r} that holds labelled images"
-    return (
-        f"nothing in {request.dataset!r} passes status_filter={request.status_filter!r} and "
-        f"class_filter={list(request.class_filter)!r}; relax them or label images"
-    )
 
 
 def _rejected(export: Export, reason: str) -> ExportRejectedError:

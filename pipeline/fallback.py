@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipeline.journal_records import OperationOutcome, OperationRecord
-from pipeline.models import Operation, ProviderProfile, RunStatus, TrainPlan, TrainRequest, WatchedRun
+from pipeline.models import Operation, ProviderProfile, RunStatus, TrainPlan, WatchedRun
 from pipeline.planning import resolve_plan
+from pipeline.requests import TrainRequest
 
 
 def next_attempt(plan: TrainPlan, watched: WatchedRun) -> TrainPlan | None:
@@ -33,7 +34,7 @@ def after_attempt(request: TrainRequest, profile: ProviderProfile, ended: Operat
     if ended.outcome is not OperationOutcome.FAILED:
         return None
     used = ended.estimate.gpu if ended.estimate is not None else None
-    return _smaller(as_attempted(request, ended.request), profile, used, ended.reason)
+    return _smaller(request.as_attempted(ended.request), profile, used, ended.reason)
 
 
 def where_it_stands(
@@ -43,7 +44,7 @@ def where_it_stands(
     if known is None:
         return request
     if known.attempt == chosen.attempt:
-        return as_attempted(request, known.request)
+        return request.as_attempted(known.request)
     return after_attempt(request, profile, known) or request
 
 
@@ -52,17 +53,4 @@ def _smaller(
 ) -> TrainRequest | None:
     if profile.out_of_memory not in (error_message or "").lower():
         return None
-    if request.on_out_of_memory == "larger_gpu":
-        tiers = [tier for tier in profile.gpus if tier != "auto"]
-        used = gpu or request.gpu
-        larger = tiers[tiers.index(used) + 1 :] if used in tiers else []
-        return request.model_copy(update={"gpu": larger[0]}) if larger else None
-    batch = request.config.batch_size
-    if request.on_out_of_memory == "half_batch" and batch is not None and batch > 1:
-        return request.model_copy(update={"config": request.config.model_copy(update={"batch_size": batch // 2})})
-    return None
-
-
-def as_attempted(request: TrainRequest, attempted: TrainRequest) -> TrainRequest:
-    """Return the request as an attempt that is open carried it out: on its tier, with its hyperparameters."""
-    return request.model_copy(update={"gpu": attempted.gpu, "config": attempted.config})
+    return request.smaller(profile.gpus, gpu)

@@ -23,7 +23,8 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import ErrorContext, InferenceError, ModelLoadError, OutputCheckError, SmokeTestError
 from pipeline.model_bytes import name_other_format
-from pipeline.models import ModelTask, Prediction, Value
+from pipeline.models import ModelTask, Prediction
+from pipeline.value import Value
 
 JOB_FILE, REPLY_FILE, STAGE_FILE, STDERR_FILE = "job.json", "reply.json", "stage", "stderr.txt"
 MASK_LIMIT = 640 * 640

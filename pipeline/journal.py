@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
+from pydantic import JsonValue
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from pipeline.budget import NO_CAPS, Caps, check_cap, day_start_s, month_start_s
 from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState, Owner, Unread
@@ -31,8 +32,9 @@ from pipeline.journal_rows import (
     sum_spent,
     try_to_read,
 )
-from pipeline.journal_schema import Store, operations, reservations
-from pipeline.models import RunHandle, TrainRequest
+from pipeline.journal_schema import Store, deliveries, operations, preparations, reservations
+from pipeline.models import RunHandle
+from pipeline.requests import TrainRequest
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +182,44 @@ class Journal:
             if record is not None and record.owner == owner:
                 self._update(tx, operations.c.key == key, {"owner": None, "owner_until_s": None})
 
+    def withdraw(self, key: str) -> None:
+        """Forget an intent, and what was held for it: nothing of it has reached the provider."""
+        only_meant = and_(operations.c.key == key, operations.c.state == OperationState.INTENT.value)
+        with self._store.write() as tx:
+            if tx.execute(delete(operations).where(only_meant)).rowcount:
+                tx.execute(delete(reservations).where(reservations.c.key == key))
+
+    # -- what was made before anything was paid for, and what the provider calls about ----------------------------
+
+    def notes(self, key: str) -> dict[str, JsonValue]:
+        """Return what was noted for an attempt; empty when nothing was."""
+        with self._store.read() as tx:
+            row = tx.execute(select(preparations.c.notes).where(preparations.c.key == key)).first()
+        return dict(row[0]) if row is not None else {}
+
+    def note(self, key: str, notes: dict[str, JsonValue]) -> None:
+        """Keep this for an attempt, instead of what was noted before."""
+        values = {"notes": notes, "updated_at_s": self._now()}
+        with self._store.write() as tx:
+            if tx.execute(update(preparations).where(preparations.c.key == key).values(values)).rowcount == 0:
+                tx.execute(insert(preparations).values(key=key, **values))
+
+    def deliver(self, provider: str, delivery_id: str, run_id: str) -> bool:
+        """Take in a verified call of the provider about a run; False when the same one was taken in before."""
+        same = and_(deliveries.c.provider == provider, deliveries.c.delivery_id == delivery_id)
+        with self._store.write() as tx:
+            if tx.execute(select(deliveries.c.at_s).where(same)).first() is not None:
+                return False
+            values = {"provider": provider, "delivery_id": delivery_id, "run_id": run_id, "at_s": self._now()}
+            tx.execute(insert(deliveries).values(values))
+        return True
+
+    def deliveries_about(self, provider: str, run_id: str) -> int:
+        """Return how often the provider has called about a run."""
+        about = and_(deliveries.c.provider == provider, deliveries.c.run_id == run_id)
+        with self._store.read() as tx:
+            return int(tx.execute(select(func.count()).select_from(deliveries).where(about)).scalar_one())
+
     # -- looking things up --------------------------------------------------------------------------------------
 
     def find(self, key: str) -> OperationRecord | None:
@@ -229,8 +269,8 @@ class Journal:
         return tuple(row for row in read if isinstance(row, Unread))
 
     def last_accepted(self, job: str, *, sandbox: bool) -> OperationRecord | None:
-        """Return the last attempt at a job whose model was accepted."""
-        accepted = operations.c.outcome == OperationOutcome.ACCEPTED.value
+        """Return the last attempt at a job whose model was accepted, or was never to be tried."""
+        accepted = operations.c.outcome.in_([OperationOutcome.ACCEPTED.value, OperationOutcome.UNTRIED.value])
         return self._last(operations.c.job == job, operations.c.sandbox.is_(sandbox), accepted)
 
     def spent(self, unit: str, *, sandbox: bool, since_s: float) -> int:

@@ -7,7 +7,9 @@ from enum import StrEnum
 
 from pydantic import JsonValue
 
-from pipeline.models import CostEstimate, Money, RunHandle, TrainRequest, Value
+from pipeline.models import CostEstimate, Money, RunHandle
+from pipeline.provider_requests import AnyTrainRequest
+from pipeline.value import Value
 
 
 class OperationState(StrEnum):
@@ -42,6 +44,7 @@ class OperationOutcome(StrEnum):
     """How a closed attempt ended."""
 
     ACCEPTED = "accepted"
+    UNTRIED = "untried"
     REJECTED = "rejected"
     REFUSED = "refused"
     FAILED = "failed"
@@ -100,7 +103,7 @@ class OperationRecord(Value):
     """SHA-256 of what the model is made of."""
     run_name: str
     """Name of the run at the provider."""
-    request: TrainRequest
+    request: AnyTrainRequest
     """The request, to carry it on from any process."""
     body: dict[str, JsonValue] | None = None
     """What the create sends, frozen at the first sending."""

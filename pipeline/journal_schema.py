@@ -91,7 +91,33 @@ reservations = Table(
 """What is held, and once settled what was billed, for each attempt; counted on the day it was made."""
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+preparations = Table(
+    "preparations",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("notes", _JSON, nullable=False),
+    Column("updated_at_s", Float, nullable=False),
+)
+"""What was made for an attempt at the provider before it was paid for: uploads, which must not be made twice."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("provider", String(40), primary_key=True),
+    Column("delivery_id", String(200), primary_key=True),
+    Column("run_id", String(200), nullable=False),
+    Column("at_s", Float, nullable=False),
+    Index("deliveries_by_run", "provider", "run_id", "at_s"),
+)
+"""Webhooks that were received and verified: each one is a reason to look, and is counted once."""
+
+
+def _remember_preparations(tx: Connection) -> None:
+    """Add what was made for an attempt, and what the provider called about."""
+    metadata.create_all(tx, tables=[preparations, deliveries])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_remember_preparations,)
 """Each brings an earlier release's tables one version forward; a new journal is made as this release wants it."""
 
 

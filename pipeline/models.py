@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, Field, JsonValue
 
+from pipeline.provider_requests import AnyTrainRequest
+from pipeline.requests import TrainConfig, TrainRequest
+from pipeline.value import Value
 
-class Value(BaseModel):
-    """Base of all values: frozen, strict about field names, documented field by field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+AskedRequest = TypeVar("AskedRequest", bound=TrainRequest)
 
 
 class Unit(StrEnum):
@@ -50,127 +50,7 @@ class ModelTask(StrEnum):
     INSTANCE_SEGMENTATION = "instance_segmentation"
     SEMANTIC_SEGMENTATION = "semantic_segmentation"
     CLASSIFICATION = "classification"
-
-
-PipelineType = Literal["yolox", "detectron2", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation"]
-"""The training pipelines a request can name (Source: seed document "Training", checked 2026-11-20)."""
-
-GpuType = Literal["a10g", "a100", "h100", "auto"]
-"""GPU tiers a request can name; ``auto`` lets the provider choose where its API offers that."""
-
-
-class TrainConfig(Value):
-    """Hyperparameters; a field left empty takes the provider's default."""
-
-    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Passes over the training images."""
-    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Images per optimisation step."""
-    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
-    """Peak learning rate."""
-    image_size: Annotated[int, Field(ge=32, le=4096)] | None = None
-    """Side length the images are resized to, in pixels."""
-    extra: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Further keys, handed to the provider unchanged."""
-
-    def to_wire(self) -> dict[str, JsonValue]:
-        """Return the keys that were set, merged with ``extra``."""
-        known = self.model_dump(exclude_none=True, exclude={"extra"})
-        return {**self.extra, **known}
-
-
-class TrainRequest(Value):
-    """What a person, a schedule or the run form asks for."""
-
-    dataset: Annotated[str, Field(min_length=1, max_length=200)]
-    """Name of the data set to train on."""
-    provider: Literal["pictograph"] = "pictograph"
-    """The hosted provider that trains."""
-    sandbox: bool = False
-    """Rehearse against the local sandbox: no account, no money, small real models marked as rehearsal."""
-    credentials: str | None = None
-    """Name of the Prefect credentials block that holds the API key; empty reads the environment."""
-    export: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    """Name of an existing export; empty makes a fresh export of the data set for this run."""
-    pipeline: PipelineType = "yolox"
-    """The provider's training pipeline; it decides what the model outputs."""
-    gpu: GpuType = "a10g"
-    """GPU tier to train on."""
-    config: TrainConfig = TrainConfig()
-    """Hyperparameters."""
-    name: Annotated[str, Field(min_length=1, max_length=60)] | None = None
-    """Readable part of the run's name; empty derives it from data set and pipeline."""
-    class_filter: tuple[str, ...] = ()
-    """Train on these classes only; empty means all. Applies to a fresh export."""
-    status_filter: Literal["new", "annotate", "review", "complete"] | None = "complete"
-    """Take only images in this review stage; empty takes all. Applies to a fresh export."""
-    budget_usd: Annotated[float, Field(gt=0)] | None = None
-    """Stop before spending when the price is above this many US dollars (accounts billed in dollars)."""
-    budget_credits: Annotated[int, Field(gt=0)] | None = None
-    """Stop before spending when the price is above this many credits (accounts billed in credits)."""
-    gpu_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
-    """GPU minutes to price where the provider does not predict them itself; a budget needs them there."""
-    wait: Literal["hold", "defer", "none"] = "hold"
-    """Watch the run to its end (hold), come back to it from time to time without keeping a process (defer; needs a
-    deployment), or leave it to itself once it has been created (none)."""
-    poll_interval_s: Annotated[float, Field(gt=0, le=3600)] | None = None
-    """Fixed seconds between looks; empty follows the run's own forecast."""
-    deadline_s: Annotated[float, Field(gt=0, le=604_800)] | None = None
-    """Seconds to watch before giving up; empty takes the provider's figure."""
-    on_deadline: Literal["keep", "cancel"] = "keep"
-    """At the deadline: keep the paid run going so that it can be collected later, or cancel it."""
-    cancel_on_interrupt: bool = False
-    """When this process is interrupted (Ctrl-C, SIGTERM): cancel the paid run instead of leaving it to a rerun."""
-    operation: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    """Continue the operation of this id, as printed by a run that stopped; empty continues an open one like this
-    request, or begins a new one."""
-    if_changed: bool = False
-    """Train only when images, labels, classes or hyperparameters differ from those of the last accepted model."""
-    on_out_of_memory: Literal["fail", "larger_gpu", "half_batch"] = "fail"
-    """When the run does not fit into the GPU's memory: fail, or try again on the next tier or with half the batch."""
-    approve_above: Annotated[float, Field(gt=0)] | None = None
-    """Ask a person before starting a training priced above this, in the account's unit (US dollars or credits)."""
-    attempt: Annotated[int, Field(ge=1)] | None = None
-    """With ``operation``: go on with this attempt and start no later one. The sweep asks so; people need not."""
-    on_open_run: Literal["adopt", "new", "fail"] = "adopt"
-    """When the same training is open already: go on with it, start a second one, or stop."""
-    adopt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Take over the run of this id, which was started by hand at the provider."""
-    samples: Annotated[int, Field(ge=1, le=64)] = 6
-    """Real pictures of the export the model must handle before it is accepted."""
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Least share of the labels on those pictures that the model must find."""
-    max_model_bytes: Annotated[int, Field(ge=1)] = 4 * 1024**3
-    """Refuse a model file larger than this."""
-    max_export_bytes: Annotated[int, Field(ge=1)] = 64 * 1024**3
-    """Refuse an export archive larger than this."""
-    output_dir: Path = Path("runs")
-    """Folder under which the run's folder is made."""
-
-
-class SweepRequest(Value):
-    """What a sweep looks after, and what it may do about what it finds."""
-
-    provider: Literal["pictograph"] = "pictograph"
-    """The hosted provider whose account is swept."""
-    sandbox: bool = False
-    """Sweep the local sandbox instead of the hosted account."""
-    credentials: str | None = None
-    """Name of the Prefect credentials block that holds the API key; empty reads the environment."""
-    flow_run: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Look after what this flow run started and nothing else, at whatever account: its id, or prefect.flow-run.ID."""
-    flow_gone: Literal["notify", "adopt", "cancel"] = "adopt"
-    """A training that goes on although its flow run failed, crashed or is gone: say so, go on with it, or end it."""
-    uncollected: Literal["notify", "adopt"] = "adopt"
-    """A training that completed and whose model nobody has judged: say so, or go on with it."""
-    past_deadline: Literal["notify", "adopt", "cancel"] = "notify"
-    """A training past its deadline that nobody watches; it is cancelled in any case where its own request says so."""
-    over_budget: Literal["notify", "cancel"] = "cancel"
-    """A training that has cost more than its request's cap: say so, or end it."""
-    cancel_unconfirmed: Literal["notify", "cancel"] = "cancel"
-    """A training somebody wanted ended that is not seen to have ended: say so, or ask the provider again."""
-    unknown_runs: Literal["notify", "cancel"] = "notify"
-    """Trainings of the account that the journal does not know; cancel ends what may be somebody else's."""
+    IMAGE_GENERATION = "image_generation"
 
 
 class GuaranteeLevel(StrEnum):
@@ -201,6 +81,19 @@ class PollPolicy(Value):
     """True ignores forecasts: every wait is ``interval_s``."""
 
 
+class CreationPolicy(Value):
+    """What is done when the answer to a create was lost."""
+
+    sendings: Annotated[int, Field(ge=1)] = 3
+    """Creates sent for one attempt, each after the provider has denied the run that the one before may have made."""
+    lookups: Annotated[int, Field(ge=1)] = 4
+    """Look-ups before the run is taken for not made."""
+    lookup_wait_s: float = 2.0
+    """Seconds before the second look-up; doubles each time, for lists that lag behind."""
+    lookup_ceiling_s: float = 16.0
+    """Most seconds between two look-ups."""
+
+
 class ProviderProfile(Value):
     """A provider's facts as data; each adapter makes its own."""
 
@@ -226,6 +119,32 @@ class ProviderProfile(Value):
     """Words in the error of a run that did not fit into the GPU's memory, in lower case."""
     run_page: str
     """Address of a run's page for people, with ``{run_id}`` and ``{dataset}``; may be empty."""
+    data: Literal["export", "archive", "tiles", "pictures"] = "export"
+    """Where the training data is: an export made at the provider, or here: a ZIP archive, an HDF5 file, a folder."""
+    weights: Literal["onnx", "archive", "none"] = "onnx"
+    """What a completed run gives to download: an ONNX file, whatever the trainer returned, or nothing."""
+    hosted_inference: Literal["free", "billed", "none"] = "none"
+    """Whether the trained model answers at the provider, and whether asking it is billed."""
+    cancels: Literal["yes", "advice", "no"] = "yes"
+    """Whether a run can be ended: for certain, as advice that it may ignore, or not at all."""
+    prices: Literal["provider", "rates", "configured", "none"] = "provider"
+    """Where a price comes from: the provider, a table of rates, what the request says, or nowhere."""
+    bills: bool = True
+    """Whether what a run really cost can be read afterwards."""
+    has_key: bool = True
+    """Whether an account has a key."""
+    finds_runs: bool = True
+    """Whether a run whose create was not answered can be found."""
+    lists_runs: bool = True
+    """Whether all runs of the account can be listed."""
+    shows_progress: bool = True
+    """Whether a run shows how far it is."""
+    shows_logs: bool = False
+    """Whether a run shows what its trainer prints."""
+    sends_webhooks: bool = False
+    """Whether the provider calls back when a run changes."""
+    creation: CreationPolicy = CreationPolicy()
+    """What is done when the answer to a create was lost."""
     sandbox: bool = False
     """True when this is the local sandbox speaking the provider's API."""
 
@@ -248,7 +167,7 @@ KEY_IN_NAME = 10
 class TrainPlan(Value):
     """A request resolved into everything the stages need; made by ``planning.resolve_plan``."""
 
-    request: TrainRequest
+    request: AnyTrainRequest
     """What was asked."""
     profile: ProviderProfile
     """The provider's facts this plan was made with."""
@@ -271,10 +190,20 @@ class TrainPlan(Value):
     output_dir: Path
     """The run's own folder."""
 
+    def asked_of(self, kind: type[AskedRequest]) -> AskedRequest:
+        """Return the request as the kind that its provider's adapter understands.
+
+        Raises:
+            TypeError: It is another provider's.
+        """
+        if not isinstance(self.request, kind):
+            raise TypeError(f"a plan for {self.request.provider!r} was handed to an adapter that takes {kind.__name__}")
+        return self.request
+
     @property
     def job(self) -> str:
         """What is trained again and again, whatever the night: provider, data set, pipeline."""
-        return f"{self.profile.name}/{self.request.dataset}/{self.request.pipeline}"
+        return f"{self.profile.name}/{self.request.dataset}/{self.request.kind}"
 
     def owns(self, run_name: str) -> bool:
         """Tell whether a run of that name was created by this operation, under whatever readable name."""
@@ -414,8 +343,9 @@ class CostEstimate(Value):
     """What the account can still spend."""
     sufficient: bool
     """Whether the provider says the balance covers it."""
-    source: Literal["quote", "estimate"]
-    """``quote``: the provider priced this very run; ``estimate``: unit price times minutes."""
+    source: Literal["quote", "estimate", "configured"]
+    """``quote``: the provider priced this very run; ``estimate``: unit price times minutes; ``configured``: the
+    request's own word."""
     findings: tuple[Finding, ...] = ()
     """Remarks of the quote, such as images deleted since the export."""
 
@@ -479,6 +409,8 @@ class TrainingRun(Value):
     """Why it failed."""
     warnings: tuple[Finding, ...] = ()
     """The provider's remarks."""
+    logs: str | None = Field(default=None, exclude=True, repr=False)
+    """What the trainer has printed so far, where the provider shows it; kept out of whatever is stored."""
     created_at: AwareDatetime | None = None
     """When it was created."""
     started_at: AwareDatetime | None = None
@@ -598,10 +530,32 @@ class SmokeReport(Value):
     """Remarks, such as a picture without any prediction."""
 
 
+class HostedReport(Value):
+    """Proof that the trained model answers at the provider; made by an adapter."""
+
+    model_id: str
+    """The model that was asked."""
+    asked: int
+    """Samples it was asked about."""
+    answered: int
+    """Answers that fit the task."""
+    agreement: float | None = None
+    """Share of the samples' labels the answers agree with; none where there are none to compare with."""
+    latency_s: float
+    """Seconds for the slowest answer."""
+    inconclusive: str | None = None
+    """Why nothing could be learned of the model; none when something was."""
+    pictures: tuple[Path, ...] = ()
+    """What the model made, where it makes pictures."""
+    findings: tuple[Finding, ...] = ()
+    """Remarks."""
+
+
 class Outcome(StrEnum):
     """How a run ended; decides final state and exit code."""
 
     ACCEPTED = "accepted"
+    UNTRIED = "untried"
     SUBMITTED = "submitted"
     REJECTED = "rejected"
     FAILED = "failed"
@@ -634,7 +588,7 @@ class RunReport(Value):
     """True when a paid run may exist although the provider's answer to creating it was lost."""
     operation_id: str
     """What ``--operation`` takes to come back to this training."""
-    request: TrainRequest
+    request: AnyTrainRequest
     """What was asked."""
     plan: TrainPlan | None = None
     """What was to be done; none when the request could not be resolved."""
@@ -656,5 +610,7 @@ class RunReport(Value):
     """The model file."""
     smoke: SmokeReport | None = None
     """Proof that it runs."""
+    hosted: HostedReport | None = None
+    """Proof that it answers there."""
     skipped: tuple[Skipped, ...] = ()
     """Stages that did not apply."""

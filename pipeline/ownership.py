@@ -14,8 +14,8 @@ from typing import Self
 from pipeline.errors import OperationBusyError, PipelineError
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord, Owner
-from pipeline.models import TrainRequest
 from pipeline.polling import Clock
+from pipeline.requests import TrainRequest
 
 LEASE_S = 90.0
 """Seconds after its last sign of life for which a process on another machine is taken to live."""

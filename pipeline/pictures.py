@@ -25,9 +25,9 @@ MAX_PIXELS = 80_000_000
 """Largest picture read: what is opened before paying must also fit into the model's process later."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 """Formats opened, whatever a file is called; others would start foreign programs (EPS) or are no pictures."""
-_DAMAGE = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, AttributeError, ArithmeticError,
-           RuntimeError, MemoryError, struct.error, zlib.error)  # fmt: skip
-# What Pillow's decoders let through of a damaged file.
+DAMAGE = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, AttributeError, ArithmeticError,
+          RuntimeError, MemoryError, struct.error, zlib.error)  # fmt: skip
+"""What Pillow's decoders let through of a damaged file."""
 
 
 class PictureError(Exception):
@@ -62,7 +62,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             return np.asarray(plain.convert("RGB"), dtype=np.uint8)
     except UnidentifiedImageError as error:
         raise _unreadable(path, "no picture of a known format") from error
-    except (*_DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (*DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _unreadable(path, str(error) or type(error).__name__) from error
 
 

@@ -13,26 +13,14 @@ from pipeline.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from pipeline.models import KEY_IN_NAME, Operation, PollPolicy, ProviderProfile, TrainPlan, TrainRequest
+from pipeline.models import KEY_IN_NAME, Operation, PollPolicy, ProviderProfile, TrainPlan
 from pipeline.provider import Provider
+from pipeline.requests import TrainRequest, refused
 
 
 def fingerprint_request(request: TrainRequest) -> str:
     """Return a SHA-256 over the fields that decide what is trained and where; limits and waiting are left out."""
-    deciding = request.model_dump(
-        mode="json",
-        include={
-            "provider",
-            "sandbox",
-            "dataset",
-            "export",
-            "pipeline",
-            "gpu",
-            "config",
-            "class_filter",
-            "status_filter",
-        },
-    )
+    deciding = request.model_dump(mode="json", include=set(request.DECIDING))
     text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -60,7 +48,7 @@ def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation: Ope
     """
     _check(request, profile)
     key = operation_key(request.provider, operation, sandbox=profile.sandbox)
-    stem = _slug(request.name or f"{request.dataset}-{request.pipeline}")
+    stem = _slug(request.name or f"{request.data_name}-{request.kind}")
     room = profile.run_name_max - KEY_IN_NAME - 1
     run_name = f"{stem[:room].rstrip('-')}-{key[:KEY_IN_NAME]}"
     home = request.output_dir / "sandbox" if profile.sandbox else request.output_dir
@@ -71,10 +59,10 @@ def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation: Ope
         operation_key=key,
         fingerprint=fingerprint_request(request),
         run_name=run_name,
-        export_name=request.export or run_name,
-        task=profile.pipelines[request.pipeline],
+        export_name=request.export_asked or run_name,
+        task=profile.pipelines[request.kind],
         poll=_poll(request, profile.poll),
-        config_asked=request.config,
+        config_asked=request.config_asked,
         output_dir=home / run_name,
     )
 
@@ -95,36 +83,17 @@ def check_reachable(provider: Provider, plan: TrainPlan) -> None:
 
 
 def _check(request: TrainRequest, profile: ProviderProfile) -> None:
-    if request.on_out_of_memory == "half_batch" and request.config.batch_size is None:
-        raise ConfigurationError(
-            "on_out_of_memory='half_batch' needs to know what to halve; set batch_size",
-            ErrorContext(field="batch_size"),
-        )
-    if request.attempt is not None and request.operation is None:
-        raise ConfigurationError(
-            "attempt counts the attempts at an operation; name the operation as well", ErrorContext(field="attempt")
-        )
-    if request.operation is not None and request.adopt is not None:
-        raise ConfigurationError(
-            "operation and adopt are both set; keep the one that names what to come back to",
-            ErrorContext(field="adopt"),
-        )
-    _one_of("pipeline", request.pipeline, tuple(profile.pipelines), profile.title)
-    _one_of("gpu", request.gpu, profile.gpus, profile.title)
-    if request.budget_usd is not None and request.budget_credits is not None:
-        raise ConfigurationError(
-            "budget_usd and budget_credits are both set; keep the one in the unit your account is billed in",
-            ErrorContext(field="budget_usd"),
-        )
-    for field in ("class_filter", "status_filter"):
-        value = getattr(request, field)
-        # Not ``model_fields_set``: a request read back from storage has every field set.
-        if request.export and value and value != TrainRequest.model_fields[field].default:
-            raise ConfigurationError(
-                f"{field}={value!r} applies to a fresh export only, but export={request.export!r} "
-                f"names an existing one; leave one of them out",
-                ErrorContext(field=field),
-            )
+    request.check()
+    what = "task" if "task" in type(request).model_fields else "pipeline"
+    _one_of(what, request.kind, tuple(profile.pipelines), profile.title)
+    if profile.gpus and request.tier is not None:
+        _one_of("gpu", request.tier, profile.gpus, profile.title)
+    if profile.cancels == "no" and (request.on_deadline == "cancel" or request.cancel_on_interrupt):
+        field = "on_deadline" if request.on_deadline == "cancel" else "cancel_on_interrupt"
+        raise refused(field, f"{field} asks for a cancel, which {profile.title} does not offer; leave it out")
+    if profile.prices == "none" and (request.budget_usd is not None or request.budget_credits is not None):
+        field = "budget_usd" if request.budget_usd is not None else "budget_credits"
+        raise refused(field, f"{field} cannot be kept: {profile.title} publishes no price; leave it out")
 
 
 def _one_of(field: str, value: str, offered: tuple[str, ...], title: str) -> None:

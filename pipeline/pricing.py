@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from pipeline.errors import BudgetExceededError, ConfigurationError, ErrorContext, InsufficientCreditsError
-from pipeline.models import CostEstimate, Money, Severity, TrainingRun, TrainRequest, Unit
+from pipeline.models import CostEstimate, Money, Severity, Skipped, TrainingRun, Unit
+from pipeline.requests import TrainRequest
 
 
 def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
@@ -18,7 +19,7 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
         InsufficientCreditsError: The provider says the balance does not cover it.
     """
     cap = cap_of(request, estimate.total.unit)
-    if cap is not None and estimate.source == "estimate" and request.gpu_minutes is None:
+    if cap is not None and estimate.source == "estimate" and request.expected_minutes is None:
         raise ConfigurationError(
             f"this account is priced by the minute, and the {estimate.gpu_minutes:g} min behind {estimate.total} are a "
             f"guess that the cap of {cap} cannot be compared with; set gpu_minutes to what the training may take",
@@ -42,6 +43,27 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
             f"the training needs {estimate.total}{balance}; top up the account, or train shorter or on a cheaper GPU",
             ErrorContext(operation="credits.estimate"),
         )
+
+
+def describe_price(estimate: CostEstimate) -> str:
+    """Return the price and what it is made of, such as ``$0.60 for 20 min on a10g``."""
+    if estimate.source == "configured":
+        return f"{estimate.total}, as configured"
+    return f"{estimate.total} for {estimate.gpu_minutes:g} min on {estimate.gpu}"
+
+
+def check_unpriced(skipped: Skipped, request: TrainRequest) -> None:
+    """Refuse limits on a price that nobody knows.
+
+    Raises:
+        ConfigurationError: The request sets one.
+    """
+    for field in ("budget_credits", "budget_usd", "approve_above"):
+        if getattr(request, field) is not None:
+            message = (
+                f"{field}={getattr(request, field):g} cannot be kept, for the price is not known: {skipped.reason}"
+            )
+            raise ConfigurationError(message, ErrorContext(field=field))
 
 
 def cap_of(request: TrainRequest, unit: Unit) -> Money | None:

@@ -12,10 +12,13 @@ from pydantic import JsonValue
 from pipeline.models import (
     CostEstimate,
     Export,
+    ExportReport,
+    HostedReport,
     ModelFacts,
     ProviderProfile,
     RunHandle,
     Settlement,
+    Skipped,
     TrainingRun,
     TrainPlan,
 )
@@ -57,6 +60,20 @@ class ResumePoint:
     """The version they belong to; the storage starts over when it changed."""
 
 
+class Notes(Protocol):
+    """What an adapter must remember of one operation before anything of it is paid for, whatever dies."""
+
+    def read(self) -> dict[str, JsonValue]:
+        """Return what was written last; empty at first."""
+
+    def write(self, notes: dict[str, JsonValue]) -> None:
+        """Keep this instead; it survives the process from the moment this returns.
+
+        Raises:
+            JournalError: It could not be kept.
+        """
+
+
 class Provider(Protocol):
     """One vendor's API in the pipeline's words. Every method raises ``ProviderError`` and its subclasses."""
 
@@ -84,21 +101,24 @@ class Provider(Protocol):
     def open_export(self, export: Export, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
         """Open the export's archive for reading, from ``resume`` on where the storage can."""
 
-    def estimate_cost(self, plan: TrainPlan, export: Export) -> CostEstimate:
-        """Price the training without starting it."""
+    def estimate_cost(self, plan: TrainPlan, export: Export) -> CostEstimate | Skipped:
+        """Price the training without starting it; skipped where nobody can say what it costs."""
 
-    def find_run(self, plan: TrainPlan) -> TrainingRun | None:
-        """Return the run this operation already created, if any (matched by the plan's run name)."""
+    def find_run(self, plan: TrainPlan, order: dict[str, JsonValue] | None = None) -> TrainingRun | None:
+        """Return the run this operation already created, if any, by the plan's names or by what its create sent."""
 
     @property
     def account(self) -> str:
         """Hash that tells this account from others without giving its key away."""
 
-    def order(self, plan: TrainPlan, export: Export) -> dict[str, JsonValue]:
-        """Return what a create sends, as data: it is written down before it is sent, and repeated unchanged."""
+    def order(self, plan: TrainPlan, export: Export, notes: Notes) -> dict[str, JsonValue]:
+        """Return what a create sends, as data: it is written down before it is sent, and repeated unchanged.
 
-    def create_run(self, plan: TrainPlan, order: dict[str, JsonValue]) -> TrainingRun:
-        """Start the paid training; the request carries the operation key so that repeating it pays once.
+        What it needs and costs nothing, such as uploads, is done here, once: ``notes`` remember it.
+        """
+
+    def create_run(self, plan: TrainPlan, order: dict[str, JsonValue], notes: Notes) -> TrainingRun:
+        """Start the paid training, in such a way that repeating it pays once where the provider allows that.
 
         Raises:
             ProviderError: With ``context.outcome_unknown`` set when the run may exist although no answer came.
@@ -124,3 +144,11 @@ class Provider(Protocol):
 
     def open_model(self, model: ModelFacts, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
         """Open the model's ONNX weights for reading, from ``resume`` on where the storage can."""
+
+    def hosted_inference(self, plan: TrainPlan, run: TrainingRun, export: ExportReport | None) -> HostedReport:
+        """Ask the trained model at the provider about samples of the training data, and judge its answers.
+
+        Raises:
+            NotOfferedError: There is no such call.
+            SmokeTestError: The model does not answer, or its answers do not fit its task.
+        """

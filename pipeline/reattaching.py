@@ -15,8 +15,9 @@ from pipeline.errors import (
 )
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, OperationRecord
-from pipeline.models import Operation, TrainRequest
+from pipeline.models import Operation
 from pipeline.planning import fingerprint_request
+from pipeline.requests import TrainRequest
 
 ENDS: dict[OperationOutcome, type[TrainingError]] = {
     OperationOutcome.CANCELLED: TrainingCancelledError,

@@ -11,12 +11,13 @@ from pipeline.illustrations import CURVE_FILE, Illustrations, curve_of, filed
 from pipeline.models import (
     ExportReport,
     Finding,
+    HostedReport,
     ModelArtifact,
     RunReport,
     Skipped,
     SmokeReport,
 )
-from pipeline.report import all_findings, duration, is_rehearsal, metric_line, money_line, run_page
+from pipeline.report import all_findings, describe_hosted, duration, is_rehearsal, metric_line, money_line, run_page
 
 
 def write_report(report: RunReport, folder: Path) -> tuple[Path, Path]:
@@ -64,15 +65,19 @@ def _header(report: RunReport) -> str:
     return "\n".join(lines)
 
 
+def _tier(report: RunReport) -> str | None:
+    return report.cost.gpu if report.cost else report.request.tier
+
+
 def _summary(report: RunReport) -> str:
     rows = [
         ("Data set", report.request.dataset),
-        ("Pipeline", f"{report.request.pipeline} on {report.cost.gpu if report.cost else report.request.gpu}"),
+        ("Pipeline", " on ".join(part for part in (report.request.kind, _tier(report)) if part)),
         ("Money", money_line(report)),
         ("Held-out metric", metric_line(report)),
         ("Took", duration((report.ended_at - report.started_at).total_seconds())),
     ]
-    rows += _run_rows(report) + _artifact_rows(report.artifact, report.smoke)
+    rows += _run_rows(report) + _artifact_rows(report.artifact, report.smoke) + _hosted_rows(report.hosted)
     body = "\n".join(f"| {key} | {_escape(value)} |" for key, value in rows)
     return f"| | |\n| --- | --- |\n{body}"
 
@@ -105,6 +110,10 @@ def _artifact_rows(artifact: ModelArtifact | None, smoke: SmokeReport | None) ->
         agreement = "labels unknown" if smoke.agreement is None else f"{smoke.agreement:.0%} of the labels found"
         rows.append(("Smoke test", f"{len(smoke.results)} real pictures, {agreement}"))
     return rows
+
+
+def _hosted_rows(hosted: HostedReport | None) -> list[tuple[str, str]]:
+    return [("Hosted model", describe_hosted(hosted))] if hosted is not None else []
 
 
 def _pictures(smoke: SmokeReport | None, addresses: tuple[str, ...]) -> str:

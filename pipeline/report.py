@@ -6,10 +6,11 @@ import json
 import math
 from urllib.parse import quote
 
+from pipeline.dossier import DONE
 from pipeline.models import (
     Finding,
+    HostedReport,
     Money,
-    Outcome,
     RunReport,
     RunStatus,
     TrainingRun,
@@ -35,7 +36,8 @@ def all_findings(report: RunReport) -> tuple[Finding, ...]:
     cost = report.cost.findings if report.cost else ()
     run = report.run.warnings if report.run else ()
     smoke = report.smoke.findings if report.smoke else ()
-    return (*export, *cost, *run, *smoke)
+    hosted = report.hosted.findings if report.hosted else ()
+    return (*export, *cost, *run, *smoke, *hosted)
 
 
 def metric_line(report: RunReport) -> str:
@@ -58,11 +60,22 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         rows.append(("Run", f"{report.run.handle.name} ({report.run.handle.run_id})"))
     if report.artifact is not None:
         rows += [("Model", str(report.artifact.path)), ("SHA-256", report.artifact.sha256)]
-    if report.outcome is not Outcome.ACCEPTED and (report.run is not None or report.outcome_unknown):
+    if report.hosted is not None:
+        rows.append(("Hosted model", describe_hosted(report.hosted)))
+    if report.outcome not in DONE and (report.run is not None or report.outcome_unknown):
         rows.append(("Operation", report.operation_id))
     if report.plan is not None:
         rows.append(("Report", str(report.plan.output_dir / "report.md")))
     return rows
+
+
+def describe_hosted(hosted: HostedReport) -> str:
+    """Return what the model at the provider was asked and answered, in one line."""
+    if hosted.inconclusive is not None:
+        return f"{hosted.model_id}: inconclusive, {hosted.inconclusive}"
+    agreement = "" if hosted.agreement is None else f", {hosted.agreement:.0%} agree with the labels"
+    answers = f"{hosted.answered} of {hosted.asked} samples answered{agreement}"
+    return f"{hosted.model_id}: {answers}, {hosted.latency_s:.1f} s at most"
 
 
 def money_line(report: RunReport) -> str:
@@ -71,6 +84,8 @@ def money_line(report: RunReport) -> str:
     if report.settlement is not None:
         refund = f" ({report.settlement.refunded} refunded)" if report.settlement.refunded.amount else ""
         return f"{priced}, charged {report.settlement.charged}{refund}"
+    if report.run is not None and report.plan is not None and not report.plan.profile.bills:
+        return f"{priced}, and {report.plan.profile.title} names no charge"
     if report.run is not None:
         return f"{priced}, the charge is not in the ledger yet"
     return f"{priced}, {'it is not known whether it was spent' if report.outcome_unknown else 'nothing was spent'}"

@@ -17,6 +17,7 @@ from pipeline.errors import ErrorContext, InferenceError, OutputCheckError, Outp
 from pipeline.inference import InferenceJob, InferenceLimits, InferenceResult, PictureReading, run_inference
 from pipeline.models import (
     Finding,
+    HostedReport,
     ModelArtifact,
     ModelFacts,
     ModelTask,
@@ -24,10 +25,10 @@ from pipeline.models import (
     SampleResult,
     Severity,
     SmokeReport,
-    Value,
 )
 from pipeline.overlays import Overlay, draw_overlay
 from pipeline.pictures import PictureError
+from pipeline.value import Value
 
 OVERLAY_FOLDER = "overlays"
 LISTED = 12
@@ -99,6 +100,23 @@ def smoke_test(
         agreement=agreement,
         findings=(*findings, *_remark_on(results, agreement)),
     )
+
+
+def check_hosted(report: HostedReport, *, min_agreement: float) -> None:
+    """Judge what a model answered at the provider.
+
+    Raises:
+        OutputCheckError: It left samples without a usable answer, or agrees with too few of their labels.
+    """
+    if report.inconclusive is not None:
+        return
+    if report.answered < report.asked:
+        raise _refused(f"model {report.model_id!r} answered {report.answered} of {report.asked} samples usably")
+    if report.agreement is not None and report.agreement < min_agreement:
+        raise _refused(
+            f"model {report.model_id!r} agrees with {report.agreement:.1%} of the labels, less than the "
+            f"{min_agreement:.1%} asked for"
+        )
 
 
 def check_classes(model: ModelFacts, labels: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Finding, ...]]:

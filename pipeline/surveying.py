@@ -130,7 +130,7 @@ def _of_name(record: OperationRecord, live: Iterable[TrainingRun]) -> TrainingRu
 def _find(provider: Provider, record: OperationRecord) -> TrainingRun | None:
     operation = Operation(id=record.operation_id, attempt=record.attempt, again=True)
     try:
-        return provider.find_run(resolve_plan(record.request, provider.profile, operation))
+        return provider.find_run(resolve_plan(record.request, provider.profile, operation), record.body)
     except NotFoundError:  # neither is its data set known
         return None
 

@@ -13,8 +13,9 @@ from enum import StrEnum
 from pipeline.deferring import LATE_S
 from pipeline.errors import ConfigurationError
 from pipeline.journal_records import OperationRecord, Owner
-from pipeline.models import RunStatus, SweepRequest, TrainingRun
+from pipeline.models import RunStatus, TrainingRun
 from pipeline.pricing import cap_of, cost_so_far
+from pipeline.requests import SweepRequest
 
 LOST_S = 86_400.0
 """Seconds after which an attempt whose run the provider denies is given up."""

@@ -1,82 +1,41 @@
-"""From a request to a connected provider: the only reader of environment and secrets, the only importer of the sandbox.
+"""From a request to a connected provider; the only importer of the sandbox.
 
-A hosted key goes to the hosted provider and nowhere else; the sandbox has a key of its own, which goes nowhere else
-either.
+A hosted key goes to the hosted provider it belongs to and nowhere else; the sandbox has a key of its own, which goes
+nowhere else either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from string import Formatter
-from typing import Annotated
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import SecretStr
 
 from pipeline.budget import Caps
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.journal import Journal
-from pipeline.models import TrainRequest
 from pipeline.provider import Provider
-from providers.http import ClientOptions, trusts_environment
-from providers.pictograph import PictographProvider
-from providers.pictograph_profile import pictograph_profile
-from providers.pictograph_wire import PROVIDER
+from pipeline.requests import TrainRequest
+from providers.http import ClientOptions
 from providers.retry import RetryPolicy
+from providers.settings import (
+    KEYLESS,
+    VENDORS,
+    Settings,
+    Vendor,
+    checked_run_page,
+    checked_url,
+    leads_to_hosted,
+    read_settings,
+    stripped,
+)
 
-PICTOGRAPH_URL = "https://api.pictograph.io"
 JOURNAL_FILE = Path("~/.local/share/train-pipeline/journal.db")
 """The journal when nothing else is named."""
 # What the extra installs: the sandbox trains real models.
 _SANDBOX_LIBRARIES = ("torch", "onnx", "pycocotools")
-_KEYLESS = "run with --sandbox, which needs no account"
-
-
-class Settings(BaseSettings):
-    """What the environment says; names are the fields in capitals."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", hide_input_in_errors=True, frozen=True)
-
-    pictograph_api_key: SecretStr | None = None
-    """The hosted account's key."""
-    pictograph_base_url: str = PICTOGRAPH_URL
-    """Address of the hosted API."""
-    pictograph_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """Seconds to wait for a connection, and between bytes of an answer; of a file, no less than a minute."""
-    pictograph_max_retries: Annotated[int, Field(ge=0, le=20)] = 3
-    """Requests after the first one, where repeating is safe."""
-    pictograph_run_page: str = ""
-    """Address of a run's page for people; only ``{run_id}`` and ``{dataset}`` stand for something."""
-    train_pipeline_sandbox_url: str | None = None
-    """Address of a sandbox that is already running."""
-    train_pipeline_sandbox_key: SecretStr | None = None
-    """Its key."""
-    train_pipeline_journal: SecretStr | None = None
-    """The journal: a file's path, or postgresql://... when several machines share it."""
-    train_pipeline_day_cap_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The most that may be spent in a calendar day (UTC), over all runs of the journal, in US dollars."""
-    train_pipeline_month_cap_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The same for a calendar month."""
-    train_pipeline_day_cap_credits: Annotated[int, Field(gt=0)] | None = None
-    """The most a day in credits, for accounts billed in credits."""
-    train_pipeline_month_cap_credits: Annotated[int, Field(gt=0)] | None = None
-    """The same for a calendar month."""
-
-
-def read_settings() -> Settings:
-    """Read the environment.
-
-    Raises:
-        ConfigurationError: A variable cannot be read; the message names it and not its value.
-    """
-    try:
-        return Settings()
-    except ValidationError as exc:
-        names = sorted({str(error["loc"][0]).upper() for error in exc.errors(include_input=False)})
-        message = f"The environment variable {', '.join(names)} cannot be read: correct or unset it."
-        raise ConfigurationError(message, ErrorContext(field=names[0])) from None
 
 
 def open_journal() -> Journal:
@@ -86,7 +45,7 @@ def open_journal() -> Journal:
         ConfigurationError: Its address cannot be used; the message names the variable.
         JournalError: It cannot be opened.
     """
-    named = _stripped(read_settings().train_pipeline_journal)
+    named = stripped(read_settings().train_pipeline_journal)
     return Journal(named.get_secret_value() if named is not None else str(JOURNAL_FILE.expanduser()))
 
 
@@ -105,6 +64,17 @@ def read_caps() -> Caps:
     )
 
 
+@dataclass(frozen=True)
+class _Line:
+    """Everything an adapter is made of."""
+
+    key: SecretStr | None
+    options: ClientOptions
+    settings: Settings
+    sandbox: bool
+    request: TrainRequest | None
+
+
 def connect(asked: TrainRequest | str, *, sandbox: bool, api_key: SecretStr | None = None) -> Provider:
     """Return the adapter of a provider, named or taken from a request; ``api_key`` wins over the environment's.
 
@@ -112,91 +82,73 @@ def connect(asked: TrainRequest | str, *, sandbox: bool, api_key: SecretStr | No
         ConfigurationError: The provider is unknown, or what it needs is not configured; the message names the variable.
     """
     name = asked if isinstance(asked, str) else asked.provider
-    if name != PROVIDER:
-        message = f"There is no provider {name!r}: use {PROVIDER!r}."
+    vendor = VENDORS.get(name)
+    if vendor is None or name not in _ADAPTERS:
+        message = f"There is no provider {name!r}: use one of {', '.join(_ADAPTERS)}."
         raise ConfigurationError(message, ErrorContext(field="provider"))
     settings = read_settings()
-    url, key = _sandbox_address(settings) if sandbox else _hosted_address(settings, api_key)
+    url, key = _sandbox_address(settings, vendor) if sandbox else _hosted_address(settings, vendor, api_key)
     options = ClientOptions(
         base_url=url,
-        timeout_s=settings.pictograph_timeout,
-        retry=RetryPolicy(attempts=1 + settings.pictograph_max_retries),
+        timeout_s=settings.timeout_of(vendor),
+        retry=RetryPolicy(attempts=1 + settings.retries_of(vendor)),
     )
-    run_page = "" if sandbox else _checked_run_page(settings.pictograph_run_page)
-    return PictographProvider(key, options, pictograph_profile(sandbox=sandbox, run_page=run_page))
+    request = None if isinstance(asked, str) else asked
+    return _ADAPTERS[name](_Line(key, options, settings, sandbox, request))
 
 
-def _stripped(key: SecretStr | None) -> SecretStr | None:
-    text = key.get_secret_value().strip() if key is not None else ""
-    return SecretStr(text) if text else None
+def _pictograph(line: _Line) -> Provider:
+    from providers.pictograph import PictographProvider
+    from providers.pictograph_profile import pictograph_profile
+
+    run_page = "" if line.sandbox else checked_run_page(line.settings.pictograph_run_page)
+    profile = pictograph_profile(sandbox=line.sandbox, run_page=run_page)
+    return PictographProvider(_present(line.key), line.options, profile)
 
 
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    plain = not (parts.username or parts.password or parts.query or parts.fragment)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and plain
+def _bluesight(line: _Line) -> Provider:
+    from providers.bluesight import BluesightProvider
+    from providers.bluesight_profile import bluesight_profile
+    from providers.bluesight_session import CONNECT_S, AnswerTimes
+
+    options = replace(line.options, timeout_s=CONNECT_S)
+    times = AnswerTimes(read_s=line.settings.bluesight_timeout)
+    return BluesightProvider(line.key, options, bluesight_profile(sandbox=line.sandbox), times=times)
 
 
-def _checked_url(url: str, variable: str) -> str:
-    if not _is_address(url):
-        message = f"{variable} is not an address the API can have: give http(s)://host[:port][/prefix], nothing else."
-        raise ConfigurationError(message, ErrorContext(field=variable))
-    return url
+_ADAPTERS: dict[str, Callable[[_Line], Provider]] = {
+    "pictograph": _pictograph,
+    "bluesight": _bluesight,
+}
 
 
-def _checked_run_page(template: str) -> str:
-    """Return the address's template when every run can be put into it."""
-    try:
-        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
-        page = template.format(run_id="r", dataset="d")
-    except (ValueError, LookupError, AttributeError):
-        fields, page = [""], ""
-    known = set(fields) <= {"run_id", "dataset"}
-    if template and not (known and page.startswith(("https://", "http://"))):
-        message = "PICTOGRAPH_RUN_PAGE is not an address with {run_id} and {dataset} alone: correct or unset it."
-        raise ConfigurationError(message, ErrorContext(field="PICTOGRAPH_RUN_PAGE"))
-    return template
-
-
-def _hosted_address(settings: Settings, api_key: SecretStr | None) -> tuple[str, SecretStr]:
-    key = _stripped(api_key) or _stripped(settings.pictograph_api_key)
+def _present(key: SecretStr | None) -> SecretStr:
     if key is None:
-        message = f"Pictograph needs an API key: set PICTOGRAPH_API_KEY, or {_KEYLESS}."
-        raise ConfigurationError(message, ErrorContext(field="PICTOGRAPH_API_KEY"))
-    return _checked_url(settings.pictograph_base_url, "PICTOGRAPH_BASE_URL"), key
+        raise AssertionError("unreachable: a vendor that needs a key was given none")
+    return key
 
 
-def _sandbox_address(settings: Settings) -> tuple[str, SecretStr]:
-    url, key = settings.train_pipeline_sandbox_url, _stripped(settings.train_pipeline_sandbox_key)
+def _hosted_address(settings: Settings, vendor: Vendor, api_key: SecretStr | None) -> tuple[str, SecretStr | None]:
+    key = stripped(api_key) or settings.key_of(vendor)
+    if key is None and vendor.needs_key:
+        message = f"{vendor.title} needs an API key: set {vendor.key_variable}, or {KEYLESS}."
+        raise ConfigurationError(message, ErrorContext(field=vendor.key_variable))
+    return checked_url(settings.url_of(vendor), vendor.url_variable), key
+
+
+def _sandbox_address(settings: Settings, vendor: Vendor) -> tuple[str, SecretStr]:
+    url, key = settings.train_pipeline_sandbox_url, stripped(settings.train_pipeline_sandbox_key)
     if url is None and key is None:
-        return _started_sandbox()
+        url, key = _started_sandbox()
     if url is None or key is None:
         missing = "TRAIN_PIPELINE_SANDBOX_URL" if url is None else "TRAIN_PIPELINE_SANDBOX_KEY"
         message = f"A running sandbox needs its address and its key: {missing} is not set. Unset both to start one."
         raise ConfigurationError(message, ErrorContext(field=missing))
-    _checked_url(url, "TRAIN_PIPELINE_SANDBOX_URL")
-    if any(_same_server(url, hosted) for hosted in (PICTOGRAPH_URL, settings.pictograph_base_url)):
+    checked_url(url, "TRAIN_PIPELINE_SANDBOX_URL")
+    if leads_to_hosted(url, settings):
         message = "TRAIN_PIPELINE_SANDBOX_URL is the hosted provider's address: a rehearsal must not reach it."
         raise ConfigurationError(message, ErrorContext(field="TRAIN_PIPELINE_SANDBOX_URL"))
-    return url, key
-
-
-def _same_server(url: str, hosted: str) -> bool:
-    """Tell whether a sandbox's address leads to a hosted one; on this machine there is none."""
-    if not _is_address(hosted) or not trusts_environment(hosted):
-        return False
-    return urlsplit(url).hostname == urlsplit(hosted).hostname and (
-        hosted == PICTOGRAPH_URL or _port(url) == _port(hosted)
-    )
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    return url.rstrip("/") + vendor.sandbox_path, key
 
 
 def _started_sandbox() -> tuple[str, SecretStr]:

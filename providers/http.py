@@ -11,11 +11,13 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from pathlib import Path
+from typing import BinaryIO, Literal
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -30,7 +32,7 @@ from pipeline.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from providers.http_errors import read_error_body, status_error
+from providers.http_errors import ErrorBody, read_error_body, status_error
 from providers.retry import DEFAULT, ONCE, Clock, RetryPolicy, Uniform, call_with_retries, parse_retry_after
 from providers.scrubbing import REDACTED, Scrubber
 
@@ -106,6 +108,20 @@ def trusts_environment(url: str) -> bool:
 
 
 @dataclass(frozen=True)
+class UploadPart:
+    """One part of a form: a file, or bytes that are sent as one."""
+
+    field: str
+    """The part's name."""
+    content: Path | bytes
+    """The file, opened anew for each attempt, or the bytes themselves."""
+    filename: str | None
+    """The name it is sent under; none sends a plain field."""
+    content_type: str = "application/octet-stream"
+    """Its media type."""
+
+
+@dataclass(frozen=True)
 class ApiRequest:
     """One call of an API."""
 
@@ -127,6 +143,12 @@ class ApiRequest:
     """Declared by the operation: it changes something, so that a lost answer leaves the outcome unknown."""
     idempotency_key: str | None = None
     """Same for every attempt of one operation."""
+    parts: tuple[UploadPart, ...] = ()
+    """A multipart form, in the place of a JSON body."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Further headers."""
+    timeout_s: float | None = None
+    """Seconds to wait for an answer where that is not the client's usual time; a connection keeps the usual one."""
 
     @property
     def subject(self) -> str:
@@ -161,6 +183,10 @@ class ApiReply:
         return UnexpectedResponseError(message, context)
 
 
+ErrorReader = Callable[[str, ErrorBody, ErrorContext], ProviderError]
+"""Makes an error from what was asked, the answer's body and what else is known, its status among it."""
+
+
 @dataclass(frozen=True)
 class ClientOptions:
     """How to reach an API."""
@@ -169,6 +195,12 @@ class ClientOptions:
     """Scheme, host and path prefix."""
     timeout_s: float = 30.0
     """Seconds to wait for a connection, and between bytes."""
+    scheme: Literal["X-API-Key", "Bearer"] = "X-API-Key"
+    """How the key is sent: in a header of its own, or as a bearer token."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers of every request."""
+    error_of: ErrorReader = status_error
+    """Makes the error of an answer outside 2xx, as the vendor means it."""
     retry: RetryPolicy = DEFAULT
     """For operations that are safe to repeat."""
     transport: httpx.BaseTransport | None = None
@@ -226,24 +258,34 @@ def transport_failure(subject: str, exc: Exception, context: ErrorContext) -> Pi
 class _KeyHeader(httpx.Auth):
     """Adds the key at the last moment, so that it is in no default header and no repr."""
 
-    def __init__(self, api_key: SecretStr) -> None:
+    def __init__(self, api_key: SecretStr, scheme: Literal["X-API-Key", "Bearer"]) -> None:
         self._api_key = api_key
+        self._scheme = scheme
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["X-API-Key"] = self._api_key.get_secret_value()
+        key = self._api_key.get_secret_value()
+        if self._scheme == "Bearer":
+            request.headers["Authorization"] = f"Bearer {key}"
+        else:
+            request.headers[self._scheme] = key
         yield request
 
 
 class ApiClient:
-    """Sends requests to one API with one key."""
+    """Sends requests to one API with one key, or with none where an API has no keys."""
 
-    def __init__(self, api_key: SecretStr, options: ClientOptions) -> None:
-        self._scrubber = Scrubber(check_key(api_key))
+    def __init__(self, api_key: SecretStr | None, options: ClientOptions) -> None:
+        self._scrubber = Scrubber(check_key(api_key)) if api_key is not None else Scrubber()
         self._options = options
         self._base_url = options.base_url.rstrip("/")
         self._client = httpx.Client(
-            auth=_KeyHeader(api_key),
-            headers={"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": user_agent()},
+            auth=_KeyHeader(api_key, options.scheme) if api_key is not None else None,
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": user_agent(),
+                **dict(options.headers),
+            },
             timeout=options.timeout_s,
             transport=options.transport,
             follow_redirects=False,
@@ -286,13 +328,21 @@ class ApiClient:
         return f"{base.scheme}://{base.netloc}{parts.path}{query}"
 
     def _send(self, request: ApiRequest) -> ApiReply:
-        headers = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else {}
-        body = dict(request.body) if request.body is not None else None
-        params = dict(request.params) or None
+        headers = dict(request.headers)
+        if request.idempotency_key:
+            headers["Idempotency-Key"] = request.idempotency_key
+        usual_s = self._options.timeout_s
         try:
-            response = self._client.request(
-                request.method, self._url(request), headers=headers, params=params, json=body
-            )
+            with ExitStack() as opened:
+                response = self._client.request(
+                    request.method,
+                    self._url(request),
+                    headers=headers,
+                    params=dict(request.params) or None,
+                    json=dict(request.body) if request.body is not None else None,
+                    files=[_form_part(part, opened) for part in request.parts] or None,
+                    timeout=httpx.Timeout(usual_s if request.timeout_s is None else request.timeout_s, connect=usual_s),
+                )
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
             context = ErrorContext(operation=request.operation, outcome_unknown=request.effect)
             raise transport_failure(request.subject, exc, context) from exc
@@ -332,4 +382,13 @@ class ApiClient:
             retry_after_s=parse_retry_after(delay, self._options.clock.time()),
             outcome_unknown=request.effect and (status >= 500 or status == 408),
         )
-        return status_error(request.subject, body, context)
+        return self._options.error_of(request.subject, body, context)
+
+
+_FormPart = tuple[str, tuple[str | None, BinaryIO | bytes, str]]
+
+
+def _form_part(part: UploadPart, opened: ExitStack) -> _FormPart:
+    if isinstance(part.content, bytes):
+        return part.field, (part.filename, part.content, part.content_type)
+    return part.field, (part.filename, opened.enter_context(part.content.open("rb")), part.content_type)

@@ -21,13 +21,16 @@ from pipeline.errors import (
     ErrorContext,
     InvalidRequestError,
     NotFoundError,
+    NotOfferedError,
     ProviderError,
     UnexpectedResponseError,
 )
 from pipeline.models import (
     CostEstimate,
     Export,
+    ExportReport,
     Finding,
+    HostedReport,
     ModelFacts,
     Money,
     ProviderProfile,
@@ -38,7 +41,8 @@ from pipeline.models import (
     TrainingRun,
     TrainPlan,
 )
-from pipeline.provider import ByteStream, ResumePoint
+from pipeline.provider import ByteStream, Notes, ResumePoint
+from pipeline.provider_requests import PictographRequest
 from providers.http import ApiClient, ClientOptions
 from providers.pictograph_credits import Credits
 from providers.pictograph_exports import Datasets, Exports, export_key
@@ -124,7 +128,8 @@ class PictographProvider:
         Raises:
             NotFoundError: The request names an export that does not exist; the message names the nearest that do.
         """
-        dataset, request = plan.request.dataset, plan.request
+        request = plan.asked_of(PictographRequest)
+        dataset = request.dataset
         if request.export is not None:
             return self._existing_export(dataset, request.export)
         try:
@@ -170,7 +175,8 @@ class PictographProvider:
         return self._cost_of_minutes(plan)
 
     def _cost_of_minutes(self, plan: TrainPlan) -> CostEstimate:
-        gpu, minutes = plan.request.gpu, plan.request.gpu_minutes or _GUESSED_MINUTES
+        request = plan.asked_of(PictographRequest)
+        gpu, minutes = request.gpu, request.gpu_minutes or _GUESSED_MINUTES
         if gpu == "auto":
             message = "This server gives no quotes, so gpu 'auto' has no price: name a10g, a100 or h100."
             raise ConfigurationError(message, ErrorContext(operation="credits.estimate", field="gpu"))
@@ -185,7 +191,7 @@ class PictographProvider:
             source="estimate",
         )
 
-    def find_run(self, plan: TrainPlan) -> TrainingRun | None:
+    def find_run(self, plan: TrainPlan, _order: dict[str, JsonValue] | None = None) -> TrainingRun | None:
         """Return the run that the plan's operation created, if any; of several the best, warning of the others."""
         runs = self.training.iter(dataset=plan.request.dataset)
         ours = [run for run in runs if plan.owns(run.handle.name)]
@@ -195,11 +201,11 @@ class PictographProvider:
         others = [run for run in ours if run.handle.run_id != best.handle.run_id]
         return best.model_copy(update={"warnings": (*best.warnings, *_twins(others))})
 
-    def order(self, plan: TrainPlan, export: Export) -> dict[str, JsonValue]:
+    def order(self, plan: TrainPlan, export: Export, _notes: Notes) -> dict[str, JsonValue]:
         """Return what a create sends, as data."""
         return _spec(plan, export).model_dump(mode="json")
 
-    def create_run(self, plan: TrainPlan, order: dict[str, JsonValue]) -> TrainingRun:
+    def create_run(self, plan: TrainPlan, order: dict[str, JsonValue], _notes: Notes) -> TrainingRun:
         """Start the paid training; every attempt carries the operation key, so that repeating pays once.
 
         Raises:
@@ -270,6 +276,15 @@ class PictographProvider:
             raise UnexpectedResponseError(message, ErrorContext(operation="models.get", run_id=run.handle.run_id))
         return facts
 
+    def hosted_inference(self, plan: TrainPlan, run: TrainingRun, export: ExportReport | None) -> HostedReport:
+        """Refuse: a model of this provider's is tried here.
+
+        Raises:
+            NotOfferedError: Always.
+        """
+        _ = plan, run, export
+        raise NotOfferedError("Pictograph's models are downloaded and tried here, not asked there.")
+
     def open_model(self, model: ModelFacts, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
         """Open the model's ONNX weights for reading, from ``resume`` on where the storage can.
 
@@ -294,7 +309,7 @@ def _twins(others: list[TrainingRun]) -> Iterator[Finding]:
 
 
 def _spec(plan: TrainPlan, export: Export) -> TrainingSpec:
-    request = plan.request
+    request = plan.asked_of(PictographRequest)
     return TrainingSpec(
         dataset=request.dataset,
         export=export.name,

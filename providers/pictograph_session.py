@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
 
-from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError
+from pipeline.errors import NotFoundError, ProviderError
+from providers import sides
 from providers.http import ApiClient, ApiReply, ApiRequest
 from providers.pictograph_wire_base import MintWire, Wire
 
@@ -220,12 +221,7 @@ def check_side(*, from_sandbox: bool, expected: bool) -> None:
     Raises:
         ConfigurationError: Naming the variable whose address leads to the wrong side.
     """
-    if from_sandbox and not expected:
-        message = "PICTOGRAPH_BASE_URL leads to a sandbox: use --sandbox to rehearse, or unset it."
-        raise ConfigurationError(message, ErrorContext(operation="account.check", field="PICTOGRAPH_BASE_URL"))
-    if expected and not from_sandbox:
-        message = "TRAIN_PIPELINE_SANDBOX_URL does not lead to a sandbox: a rehearsal must not reach a hosted account."
-        raise ConfigurationError(message, ErrorContext(operation="account.check", field="TRAIN_PIPELINE_SANDBOX_URL"))
+    sides.check_side(from_sandbox=from_sandbox, expected=expected, variable="PICTOGRAPH_BASE_URL")
 
 
 def without_effect(request: ApiRequest) -> ApiRequest:

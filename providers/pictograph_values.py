@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, Field, JsonValue
 
-from pipeline.models import GpuType, Money, PipelineType, Unit, Value
+from pipeline.models import Money, Unit
+from pipeline.provider_requests import GpuType, PipelineType
+from pipeline.value import Value
 
 
 class Balance(Value):

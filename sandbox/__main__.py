@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -13,6 +13,7 @@ from sandbox.client import SandboxAccount
 from sandbox.launch import SandboxStartError, default_home, ensure_running, find_running
 
 app = App(name="sandbox", help="A local training provider with the vendors' HTTP APIs.")
+Task = Literal["classification", "segmentation"]
 Home = Annotated[Path | None, Parameter(help="Folder it keeps everything in.")]
 
 
@@ -95,6 +96,25 @@ def reset(*, home: Home = None) -> None:
     for name in AT_FIRST_START:
         account.add_dataset(name, kind=name)
     _say("the default account's data, runs and money are as new; its settings stay")
+
+
+@app.command
+def tiles(path: Path, *, task: Task = "classification", count: int = 60, side: int = 32, seed: int = 0) -> None:
+    """Draw a training file of satellite tiles for Bluesight: water, forest and fields, with labels to be learned.
+
+    Args:
+        path: The HDF5 file to write.
+        task: Whether each tile has a label, or each of its pixels.
+        count: Tiles.
+        side: Pixels of a side, a multiple of eight.
+        seed: Where the drawing begins; the same one gives the same file.
+    """
+    from sandbox.tiles_demo import Demonstration, write_demonstration
+
+    try:
+        _show(write_demonstration(path, Demonstration(task, count, side, seed)))
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        raise SystemExit(f"sandbox: {error}") from error
 
 
 @app.command

@@ -10,7 +10,19 @@ from sqlalchemy.exc import IntegrityError
 
 from sandbox.core import Sandbox, new_id
 from sandbox.settings import DEFAULT_BALANCE, AccountSettings
-from sandbox.store import ACCOUNT_TABLES, Row, accounts, datasets, every, first, ledger, models, runs, versions
+from sandbox.store import (
+    ACCOUNT_TABLES,
+    Row,
+    accounts,
+    datasets,
+    documents,
+    every,
+    first,
+    ledger,
+    models,
+    runs,
+    versions,
+)
 
 KEY_PREFIX = "pk_live_sandbox_"
 
@@ -37,6 +49,26 @@ def create_account(
     Raises:
         AccountConflictError: Another account has the given key.
     """
+    try:
+        with sandbox.store.write() as tx:
+            return add_account(sandbox, tx, settings, balance=balance, api_key=api_key)
+    except IntegrityError:  # from None: its text holds the key
+        raise AccountConflictError("another account has this api_key: leave it out, or give another one") from None
+
+
+def shared_account(sandbox: Sandbox, tx: Connection, api_key: str) -> Account:
+    """Return the account of callers who need no key, making it on first use; the key is for the control API."""
+    return find_by_key(tx, api_key) or add_account(sandbox, tx, AccountSettings(), balance=None, api_key=api_key)
+
+
+def add_account(
+    sandbox: Sandbox, tx: Connection, settings: AccountSettings, *, balance: int | None, api_key: str | None
+) -> Account:
+    """Add an account in the caller's transaction.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: Another account has the given key; the message holds it.
+    """
     account = Account(new_id(), api_key or KEY_PREFIX + secrets.token_urlsafe(24), new_id(), settings)
     values = {
         "id": account.id,
@@ -46,11 +78,7 @@ def create_account(
         "balance": DEFAULT_BALANCE[settings.billing] if balance is None else balance,
         "created_at": sandbox.clock.now_s(),
     }
-    try:
-        with sandbox.store.write() as tx:
-            tx.execute(insert(accounts).values(values))
-    except IntegrityError:  # from None: its text holds the key
-        raise AccountConflictError("another account has this api_key: leave it out, or give another one") from None
+    tx.execute(insert(accounts).values(values))
     return account
 
 
@@ -83,7 +111,7 @@ def change_settings(tx: Connection, account: Account, changes: dict[str, Any]) -
 
 def _has_books(tx: Connection, account: Account) -> bool:
     """Whether anything was counted in the account's unit; a run is, before its first ledger entry."""
-    tables = (ledger, runs)
+    tables = (ledger, runs, documents)
     return any(first(tx, select(table.c.seq).where(table.c.account_id == account.id)) for table in tables)
 
 

@@ -1,4 +1,4 @@
-"""The FastAPI app: emulated API, storage, control API, and the gate in front of them."""
+"""The FastAPI app: emulated APIs, storage, control API, and the gate in front of them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from fastapi import FastAPI
 
 from sandbox import control, storage
-from sandbox.api import pictograph, pictograph_errors
+from sandbox.api import bluesight, errors, photogpt, pictograph, replicate
 from sandbox.core import Sandbox
 from sandbox.gate import Gate
 
@@ -15,8 +15,15 @@ def create_app(sandbox: Sandbox, in_use: Callable[[], AbstractContextManager[Non
     """Build the app over one sandbox; each request is handled inside one in_use()."""
     app = FastAPI(title="sandbox", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.sandbox = sandbox
-    for router in (pictograph.router, storage.router, control.router):
+    for router in (
+        pictograph.router,
+        replicate.router,
+        bluesight.router,
+        photogpt.router,
+        storage.router,
+        control.router,
+    ):
         app.include_router(router)
-    pictograph_errors.install(app)
+    errors.install(app)
     app.add_middleware(Gate, sandbox=sandbox, in_use=in_use)
     return app

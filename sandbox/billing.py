@@ -8,8 +8,9 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from sandbox.accounts import Account
 from sandbox.core import new_id
+from sandbox.documents import TRAINING_KINDS, change
 from sandbox.prices import minute_price
-from sandbox.store import Row, accounts, every, ledger, runs
+from sandbox.store import Row, accounts, documents, every, ledger, runs
 
 CHARGE_PREFIX, REFUND_PREFIX = "training_", "training_refund_"
 _PERIOD_S = 30 * 24 * 3600
@@ -94,12 +95,28 @@ def settle_end(tx: Connection, account: Account, run: Row, minutes: int, *, at_s
     return {}
 
 
+def charge_document(tx: Connection, account: Account, row: Row, amount: int, *, at_s: float) -> Row:
+    """Take what a document costs, in the account's unit, and return it with the charge on it."""
+    post(tx, account, CHARGE_PREFIX + row["kind"], -amount, at_s=at_s, run_id=row["id"])
+    return change(tx, row, charged=row["charged"] + amount)
+
+
+def refund_document(tx: Connection, account: Account, row: Row, amount: int, *, at_s: float) -> Row:
+    """Give back a part of what a document cost and return it with the refund on it."""
+    post(tx, account, REFUND_PREFIX + row["kind"], amount, at_s=at_s, run_id=row["id"])
+    return change(tx, row, refunded=row["refunded"] + amount)
+
+
 def bill(tx: Connection, account: Account) -> dict[str, Any]:
-    """Return every started run with its money, and the totals: what a test of double payment reads."""
-    rows = every(tx, select(runs).where(runs.c.account_id == account.id).order_by(runs.c.seq))
-    columns = ("id", "name", "dataset_name", "pipeline_type", "gpu_type", "status", "charged", "refunded")
-    lines = [{**{key: row[key] for key in columns}, "minutes": row["training_minutes"]} for row in rows]
-    charged, refunded = sum(row["charged"] for row in rows), sum(row["refunded"] for row in rows)
+    """Return every started run with its money, and the totals: what a test of double payment reads.
+
+    `runs` are the trainings of every vendor; `others` is what else was paid for, such as hosted inference.
+    """
+    kept = every(tx, select(documents).where(documents.c.account_id == account.id).order_by(documents.c.seq))
+    trainings = [row for row in kept if row["kind"] in TRAINING_KINDS]
+    others = [row for row in kept if row["charged"] and row["kind"] not in TRAINING_KINDS]
+    rows = [*every(tx, select(runs).where(runs.c.account_id == account.id).order_by(runs.c.seq)), *trainings]
+    charged, refunded = (sum(row[column] for row in [*rows, *others]) for column in ("charged", "refunded"))
     return {
         "unit": account.settings.billing,
         "started_runs": len(rows),
@@ -109,8 +126,19 @@ def bill(tx: Connection, account: Account) -> dict[str, Any]:
         "refunded": refunded,
         "net": charged - refunded,
         "balance": balance_of(tx, account),
-        "runs": lines,
+        "runs": [_line(row) for row in rows],
+        "others": [_line(row) for row in others],
     }
+
+
+def _line(row: Row) -> dict[str, Any]:
+    """Return one line of a bill; what a vendor's documents do not know is left out of theirs."""
+    line = {key: row[key] for key in ("id", "name", "status", "charged", "refunded")}
+    if "kind" in row:
+        vendor, _, what = row["kind"].partition(".")
+        return {**line, "vendor": vendor, "what": what}
+    about = {key: row[key] for key in ("dataset_name", "pipeline_type", "gpu_type")}
+    return {**line, **about, "vendor": "pictograph", "what": "training", "minutes": row["training_minutes"]}
 
 
 def period_spend(tx: Connection, account: Account, now_s: float) -> int:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import select
 
-from sandbox import billing
+from sandbox import billing, documents, lifecycle
 from sandbox.accounts import (
     Account,
     AccountConflictError,
@@ -22,12 +22,13 @@ from sandbox.builtin import BuiltIn, generate
 from sandbox.catalog import add_dataset
 from sandbox.core import Sandbox, put_bytes
 from sandbox.datasets import DataError, LabelledImage
-from sandbox.engines import UPLOADS, advance, settle_scripted
+from sandbox.engines import UPLOADS, advance
 from sandbox.faults import FaultRule, add_fault, clear_faults, list_faults
 from sandbox.layouts.reading import read_data
 from sandbox.runs import find_run
 from sandbox.settings import AccountSettings
 from sandbox.store import every, requests
+from sandbox.vendors import settle_all
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -55,7 +56,7 @@ def _found(request: Request) -> Account:
 
 def _account(request: Request) -> Account:
     account = _found(request)
-    settle_scripted(_sandbox(request), account)
+    settle_all(_sandbox(request), account)
     return account
 
 
@@ -192,16 +193,23 @@ def set_balance(sandbox: Home, account: Mine, body: Money) -> dict[str, Any]:
 
 @router.post("/runs/{ref}/advance")
 def advance_run(sandbox: Home, account: Mine, ref: str, body: Ticks | None = None) -> dict[str, Any]:
-    """Move a manually scripted run on and answer its state."""
+    """Move a manually scripted run, or another vendor's training, on and answer its state."""
     with sandbox.store.write() as tx:
         run = find_run(tx, account, ref)
-        if run is None or run["engine"] != "scripted":
+        training = documents.find_training(tx, account, ref) if run is None else None
+        if run is not None and run["engine"] == "scripted":
+            advance(tx, run, (body or Ticks()).ticks)
+        elif training is not None and lifecycle.is_scripted(training):
+            documents.tick(tx, training, (body or Ticks()).ticks)
+        else:
             raise HTTPException(404, f"no scripted run {ref!r}")
-        advance(tx, run, (body or Ticks()).ticks)
-    settle_scripted(sandbox, account)
+    settle_all(sandbox, account)
     with sandbox.store.read() as tx:
-        run = find_run(tx, account, run["id"]) or run
-    return {"id": run["id"], "status": run["status"], "progress": run["progress"]}
+        if training is not None:
+            training = documents.reload(tx, training)
+            return {"id": training["id"], "status": training["status"], "progress": None}
+        run = find_run(tx, account, ref) or run
+    return {"id": run["id"], "status": run["status"], "progress": run["progress"]} if run else {}
 
 
 @router.put("/model")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from sandbox.accounts import Account
 from sandbox.core import new_id
-from sandbox.settings import Setting
+from sandbox.setting import Setting
 from sandbox.store import Row, every, faults
 
 Action = Literal["status", "body", "reset", "close", "stall", "truncate", "bitflip", "headers", "ignore_range"]

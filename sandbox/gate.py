@@ -1,8 +1,6 @@
 """What every request passes before and after its handler: account, request log, rate limit, faults."""
 
 import asyncio
-import math
-import re
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,22 +9,23 @@ from typing import Any
 from urllib.parse import unquote
 
 from anyio.to_thread import run_sync
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, update
 from starlette.responses import Response
 
-from sandbox.accounts import Account, find_account, find_by_key
+from sandbox.accounts import Account, find_account
 from sandbox.addressing import segments
-from sandbox.api.pictograph_errors import ApiError, error_response
 from sandbox.core import Sandbox
+from sandbox.dialects import STORED_PREFIXES, Dialect
 from sandbox.faults import Due, FaultRule, give_back, strike
-from sandbox.storage import PREFIX as STORAGE_PREFIX
+from sandbox.quota import allowance
+from sandbox.requestlog import headers_of, logged_body, logged_headers, redacted
 from sandbox.store import requests
 from sandbox.upkeep import trim_log
+from sandbox.vendors import dialect_of
 from sandbox.wire import Answer, Message, Receive, Scope, Send, reset_connection, transport_of, wait_for_disconnect
 
 CONTROL_PREFIX = "/_sandbox"
 SELF_HEADER = "X-Train-Pipeline-Sandbox"  # says who answers, so that a rehearsal never passes for the real thing
-_MAX_LOGGED_CHARS = 100_000
 App = Callable[[Scope, Receive, Send], Any]
 
 
@@ -34,9 +33,10 @@ App = Callable[[Scope, Receive, Send], Any]
 class Entry:
     """What is decided about a request before its handler runs."""
 
+    dialect: Dialect
     account: Account | None
     due: Due | None
-    refusal: ApiError | None
+    refusal: Response | None
     headers: dict[str, str]
     seq: int
 
@@ -102,12 +102,18 @@ class Gate:
 
     def _enter(self, scope: Scope, request_id: str, body: bytes) -> Entry:
         """Decide about a request and log it, in one transaction: counts stay exact under any interleaving."""
-        stored = scope["path"].startswith(STORAGE_PREFIX)
+        dialect, headers = dialect_of(scope["path"]), headers_of(scope)
+        stored = scope["path"].startswith(STORED_PREFIXES)
         with self._sandbox.store.write() as tx:
-            account = self._account(tx, scope)
-            due, refusal, limits = None, None, dict[str, str]()
-            if account is not None and not stored:
-                refusal, limits = self._rate_limit(tx, account)
+            account = self._account(tx, scope, dialect, headers)
+            due, refusal, limits, bucket = None, None, dict[str, str](), None
+            if account is None and not stored:
+                refusal = dialect.unauthenticated(headers)
+            elif account is not None and not stored:
+                quota = dialect.quota(account, scope["method"], scope["path"])
+                left, bucket = allowance(tx, account, quota, self._sandbox.clock.now_s()), quota.bucket
+                limits = dialect.limit_headers(left)
+                refusal = dialect.throttled(left, account) if left.remaining < 0 else None
             if account is not None and refusal is None:
                 due = strike(tx, account, scope["method"], unquote(scope["raw_path"].decode("ascii")))
             row = {
@@ -116,16 +122,17 @@ class Gate:
                 "method": scope["method"],
                 "path": scope["raw_path"].decode("ascii"),
                 "query": redacted(scope["query_string"].decode("latin-1")),
-                "headers": _logged_headers(scope),
-                "body": body.decode("utf-8", "replace")[:_MAX_LOGGED_CHARS] if body else None,
+                "headers": logged_headers(headers),
+                "body": logged_body(headers, body),
                 "fault": due.rule.action if due else None,
                 "counted": refusal is None and not stored,
+                "bucket": bucket,
                 "at": self._sandbox.clock.now_s(),
             }
             key = tx.execute(insert(requests).values(row)).inserted_primary_key
             seq = int(key[0]) if key else 0
             trim_log(tx, seq)
-        return Entry(account, due, refusal, limits, seq)
+        return Entry(dialect, account, due, refusal, limits, seq)
 
     def _note_status(self, entry: Entry, status: int, is_spared: bool) -> None:
         values: dict[str, Any] = {"status": status}
@@ -135,56 +142,39 @@ class Gate:
                 values["fault"] = None
             tx.execute(update(requests).where(requests.c.seq == entry.seq).values(values))
 
-    @staticmethod
-    def _account(tx: Connection, scope: Scope) -> Account | None:
-        if scope["path"].startswith(STORAGE_PREFIX):
-            return find_account(tx, scope["path"].removeprefix(STORAGE_PREFIX).partition("/")[0])
-        given = next((value for name, value in scope["headers"] if name.lower() == b"x-api-key"), b"")
-        return find_by_key(tx, given.decode("latin-1").strip())
-
-    def _rate_limit(self, tx: Connection, account: Account) -> tuple[ApiError | None, dict[str, str]]:
-        settings, now_s = account.settings, self._sandbox.clock.now_s()
-        begin_s = now_s - settings.rate_window_s
-        window = (requests.c.account_id == account.id, requests.c.counted, requests.c.at > begin_s)
-        used, oldest_s = tx.execute(select(func.count(), func.min(requests.c.at)).where(*window)).one()
-        reset_s = (oldest_s or now_s) + settings.rate_window_s
-        limits = {
-            "X-RateLimit-Limit": str(settings.rate_limit),
-            "X-RateLimit-Remaining": str(max(0, settings.rate_limit - used - 1)),
-            "X-RateLimit-Reset": str(int(reset_s)),
-        }
-        if used < settings.rate_limit:
-            return None, limits
-        limits["Retry-After"] = str(max(1, math.ceil(reset_s - now_s)))
-        return ApiError(429, "Rate limit exceeded"), limits
+    def _account(self, tx: Connection, scope: Scope, dialect: Dialect, headers: dict[str, str]) -> Account | None:
+        prefix = next((prefix for prefix in STORED_PREFIXES if scope["path"].startswith(prefix)), None)
+        if prefix is not None:
+            return find_account(tx, scope["path"].removeprefix(prefix).partition("/")[0])
+        return dialect.account(self._sandbox, tx, headers)
 
 
 async def _respond(exchange: Exchange, entry: Entry) -> None:
     rule = entry.rule
     if entry.refusal is not None:
-        await exchange.reply(error_response(entry.refusal, entry.account))
+        await exchange.reply(entry.refusal)
     elif rule is None:
         await exchange.run(exchange.answer.send)
     elif not rule.needs_answer:
-        await _fail_before(exchange, rule, entry.account)
+        await _fail_before(exchange, rule, entry)
     else:
-        await _fail_after(exchange, rule, entry.account)
+        await _fail_after(exchange, rule, entry)
 
 
-async def _fail_before(exchange: Exchange, rule: FaultRule, account: Account | None) -> None:
+async def _fail_before(exchange: Exchange, rule: FaultRule, entry: Entry) -> None:
     if rule.action != "stall":
-        await _replace(exchange, rule, account)
+        await _replace(exchange, rule, entry)
     elif not await exchange.gone_within(rule.seconds):
         await exchange.run(exchange.answer.send)
 
 
-async def _fail_after(exchange: Exchange, rule: FaultRule, account: Account | None) -> None:
+async def _fail_after(exchange: Exchange, rule: FaultRule, entry: Entry) -> None:
     if rule.action == "ignore_range":
         headers = exchange.scope["headers"]
         exchange.scope["headers"] = [(name, value) for name, value in headers if name.lower() != b"range"]
     if rule.after_bytes is None and rule.action in ("status", "body", "reset", "close"):
         await exchange.run(_discard)
-        await _replace(exchange, rule, account)
+        await _replace(exchange, rule, entry)
     elif rule.after_bytes is None and rule.action == "stall":
         held: list[Message] = []
         await exchange.run(_keep(held))
@@ -197,23 +187,18 @@ async def _fail_after(exchange: Exchange, rule: FaultRule, account: Account | No
             await wait_for_disconnect(exchange.receive)
 
 
-async def _replace(exchange: Exchange, rule: FaultRule, account: Account | None) -> None:
+async def _replace(exchange: Exchange, rule: FaultRule, entry: Entry) -> None:
     if rule.action == "reset":
         reset_connection(exchange.scope)
     elif rule.action == "close":
         transport_of(exchange.scope).close()
     else:
-        await exchange.reply(fault_response(rule, account))
+        await exchange.reply(fault_response(rule, entry))
         return
     await wait_for_disconnect(exchange.receive)
 
 
-def redacted(query: str) -> str:
-    """Return a query string without the value of a signature."""
-    return re.sub(r"(X-Sandbox-Signature=)[^&]*", r"\1…", query)
-
-
-def fault_response(rule: FaultRule, account: Account | None) -> Response:
+def fault_response(rule: FaultRule, entry: Entry) -> Response:
     """Return the made-up answer of the actions status and body."""
     if rule.action == "body" or rule.body is not None:
         text = "<html>this is not JSON</html>" if rule.body is None else rule.body
@@ -221,7 +206,7 @@ def fault_response(rule: FaultRule, account: Account | None) -> Response:
         response = Response(text, status, media_type="text/html")
     else:
         status = rule.status or 503
-        response = error_response(ApiError(status, f"injected fault: HTTP {status}"), account)
+        response = entry.dialect.error(status, f"injected fault: HTTP {status}", entry.account)
     if rule.retry_after is not None:
         response.headers["Retry-After"] = rule.retry_after
     return response
@@ -254,11 +239,3 @@ def _keep(held: list[Message]) -> Send:
         held.append(message)
 
     return keep
-
-
-def _logged_headers(scope: Scope) -> dict[str, str]:
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    for name in ("x-api-key", "authorization"):
-        if name in headers:
-            headers[name] = "…" + headers[name][-4:]
-    return headers

@@ -2,7 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from sandbox.bluesight_settings import BluesightSettings
+from sandbox.photogpt_settings import PhotogptSettings
+from sandbox.replicate_settings import ReplicateSettings
+from sandbox.setting import Setting
 
 Dialect = Literal["v1", "v2", "both"]
 Role = Literal["viewer", "member", "admin", "owner"]
@@ -36,12 +41,6 @@ EXPORT_FORMATS: dict[Dialect, tuple[str, ...]] = {
     "v2": (*_V1_FORMATS, "darwin", "yolo_obb", "yolo_pose", "dota", "datumaro"),
     "both": _V1_FORMATS,
 }
-
-
-class Setting(BaseModel):
-    """Frozen value that refuses fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Step(Setting):
@@ -145,6 +144,12 @@ class AccountSettings(Setting):
     """Time it is at least processing."""
     export_error: str | None = None
     """When set, exports fail with this message."""
+    replicate: ReplicateSettings = ReplicateSettings()
+    """Quirks of the emulated Replicate API."""
+    bluesight: BluesightSettings = BluesightSettings()
+    """Quirks of the emulated Bluesight API."""
+    photogpt: PhotogptSettings = PhotogptSettings()
+    """Quirks of the emulated PhotoGPT API."""
 
     @property
     def accepted_pipelines(self) -> tuple[Pipeline, ...]:

@@ -185,6 +185,28 @@ notifications = Table(
     Column("created_at", Float, nullable=False),
 )
 
+documents = Table(
+    "documents",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("kind", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("parent", String),
+    Column("name", String),
+    Column("status", String),
+    Column("data", JSON, nullable=False),
+    Column("ticks", Integer, nullable=False, default=0),
+    Column("charged", Integer, nullable=False, default=0),
+    Column("refunded", Integer, nullable=False, default=0),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("completed_at", Float),
+    UniqueConstraint("account_id", "kind", "id"),
+    Index("documents_by_account", "account_id", "kind"),
+    sqlite_autoincrement=True,  # a number that was given away names a job folder: it never comes back
+)
+
 replies = Table(
     "replies",
     metadata,
@@ -221,11 +243,12 @@ requests = Table(
     Column("status", Integer),
     Column("fault", String),
     Column("counted", Boolean, nullable=False, default=False),
+    Column("bucket", String),
     Column("at", Float, nullable=False),
     Index("requests_by_account", "account_id", "at"),
 )
 
-ACCOUNT_TABLES = (requests, faults, replies, notifications, models, runs, exports, datasets, ledger)
+ACCOUNT_TABLES = (requests, faults, replies, notifications, documents, models, runs, exports, datasets, ledger)
 
 
 class OtherSchemaError(RuntimeError):

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from sandbox.accounts import Account, find_account
 from sandbox.catalog import export_path
 from sandbox.core import Sandbox
 from sandbox.datasets import DataError
+from sandbox.documents import job_name, open_real
 from sandbox.exportzip import read_export
 from sandbox.fitting import memory_failure
 from sandbox.jobfolder import JobFolder
@@ -71,6 +73,8 @@ class Trainer:
     """Keeps one training going; all it must not forget is in the store and the job folders."""
 
     sandbox: Sandbox
+    is_slot_taken: Callable[[], bool] = lambda: False
+    """Whether another vendor's training has a child: there is one at a time."""
     _children: dict[str, _Child] = field(default_factory=dict)
     _starts: dict[str, int] = field(default_factory=dict)
     _out_of_memory: dict[str, str] = field(default_factory=dict)
@@ -84,7 +88,8 @@ class Trainer:
         """Follow the child, collect what ended, start what waits; what is wrong with one run stays with that run."""
         with self.sandbox.store.read() as tx:
             open_runs = every(tx, _open_real_runs())
-        self._forget_all_but({run["id"] for run in open_runs})
+            others = {job_name(row) for row in open_real(tx)}
+        self._forget_all_but({run["id"] for run in open_runs} | others)
         for run in sorted(open_runs, key=lambda run: run["id"] not in self._children):
             try:
                 self._move(run)
@@ -114,7 +119,7 @@ class Trainer:
             self._follow(run)
         elif run["id"] in self._out_of_memory:
             self._give_up(run, self._out_of_memory.pop(run["id"]))
-        elif not self._children:
+        elif not self._children and not self.is_slot_taken():
             self._start(run)
         elif run["status"] == "pending":
             self._observe(run, status="queued")

@@ -7,10 +7,12 @@ from pathlib import Path
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, select
 
 from sandbox.core import Sandbox
+from sandbox.documents import job_name, open_real
 from sandbox.settings import KEPT_REQUESTS
-from sandbox.store import datasets, exports, requests, runs, versions
+from sandbox.store import datasets, documents, exports, requests, runs, versions
 
 _TRIM_EVERY = 500
+_VENDORS = ("replicate", "bluesight", "photogpt")  # whose things are documents, their files in folders of that name
 
 
 def sweep(sandbox: Sandbox) -> None:
@@ -18,12 +20,18 @@ def sweep(sandbox: Sandbox) -> None:
     with sandbox.store.read() as tx:
         known = {table: _known(tx, table, table.c.id) for table in (datasets, exports, versions)}
         training = _known(tx, runs, runs.c.id, runs.c.completed_at.is_(None))
+        training |= {job_name(row) for row in open_real(tx)}
+        kept = {
+            vendor: _known(tx, documents, documents.c.id, documents.c.kind.like(f"{vendor}.%")) for vendor in _VENDORS
+        }
     _keep_only(sandbox.jobs, training)
     _keep_only(sandbox.home / "datasets", {f"{dataset_id}.zip" for dataset_id in known[datasets]})
     for account in _entries(sandbox.objects):
         _keep_only(account / "datasets", known[datasets])
         _keep_only(account / "exports", known[exports])
         _keep_only(account / "models", known[versions])
+        for vendor in _VENDORS:
+            _keep_only(account / vendor, kept[vendor])
 
 
 def trim_log(tx: Connection, newest_seq: int, kept: int = KEPT_REQUESTS) -> None:

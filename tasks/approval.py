@@ -67,7 +67,7 @@ def _question(plan: TrainPlan, export: ExportReport, cost: CostEstimate) -> str:
     with opened_journal() as journal:
         _, since = compare_with_last(journal, plan, export)
     return (
-        f"**{plan.run_name}**: train `{plan.request.pipeline}` on {images} images of `{plan.request.dataset}` for "
+        f"**{plan.run_name}**: train `{plan.request.kind}` on {images} images of `{plan.request.dataset}` for "
         f"**{cost.total}** ({cost.gpu_minutes:g} min on {cost.gpu})?{balance} Since the last accepted model: {since}."
     )
 

@@ -37,7 +37,7 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,
 )
-def create_training(plan: TrainPlan, export: ExportReport, cost: CostEstimate) -> TrainingRun:
+def create_training(plan: TrainPlan, export: ExportReport, cost: CostEstimate | None) -> TrainingRun:
     """Return the operation's training run, found or created."""
     again = plan.operation.again or (runtime.task_run.run_count or 1) > 1
     with open_provider(plan.request) as provider, opened_journal() as journal:
@@ -65,7 +65,8 @@ def find_training(plan: TrainPlan) -> TrainingRun | None:
         if record is None and plan.request.adopt is not None:
             run: TrainingRun | None = take_by_id(provider, plan, plan.request.adopt)
         else:
-            run = find_earlier(provider, plan, record.handle if record is not None else None)
+            handle, order = (record.handle, record.body) if record is not None else (None, None)
+            run = find_earlier(provider, plan, handle, order)
         if run is not None:
             _log(journal, provider, plan).created(run.handle)
             _show(plan, run)

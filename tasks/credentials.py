@@ -11,9 +11,10 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, ValidationError
 
 from pipeline.errors import ConfigurationError, ErrorContext, PipelineError, TransportError
-from pipeline.models import SweepRequest, TrainRequest
 from pipeline.provider import Provider
+from pipeline.requests import SweepRequest, TrainRequest
 from providers.connect import connect
+from providers.settings import VENDORS
 
 
 class PictographCredentials(Block):
@@ -25,6 +26,44 @@ class PictographCredentials(Block):
     api_key: SecretStr = Field(description="API key, begins with pk_live_.")
 
 
+class ReplicateCredentials(Block):
+    """The token of a Replicate account."""
+
+    _block_type_name: ClassVar[str] = "Replicate Credentials"
+    _block_type_slug: ClassVar[str] = "replicate-credentials"
+
+    api_key: SecretStr = Field(description="API token.")
+
+
+class BluesightCredentials(Block):
+    """The key of a Bluesight server that wants one; the hosted one has no keys."""
+
+    _block_type_name: ClassVar[str] = "Bluesight Credentials"
+    _block_type_slug: ClassVar[str] = "bluesight-credentials"
+
+    api_key: SecretStr = Field(description="API key.")
+
+
+class PhotogptCredentials(Block):
+    """The key of a PhotoGPT account."""
+
+    _block_type_name: ClassVar[str] = "PhotoGPT Credentials"
+    _block_type_slug: ClassVar[str] = "photogpt-credentials"
+
+    api_key: SecretStr = Field(description="API key.")
+
+
+Credentials = PictographCredentials | ReplicateCredentials | BluesightCredentials | PhotogptCredentials
+
+BLOCKS: dict[str, type[Credentials]] = {
+    "pictograph": PictographCredentials,
+    "replicate": ReplicateCredentials,
+    "bluesight": BluesightCredentials,
+    "photogpt": PhotogptCredentials,
+}
+"""Each provider's kind of block."""
+
+
 def open_provider(request: TrainRequest | SweepRequest) -> closing[Provider]:
     """Connect to the request's provider; every stage opens its own connection and closes it.
 
@@ -32,39 +71,42 @@ def open_provider(request: TrainRequest | SweepRequest) -> closing[Provider]:
         ConfigurationError: There is no key, or the named block does not exist or holds none.
         TransportError: Prefect could not be asked for the block.
     """
-    key = None if request.sandbox or request.credentials is None else _load_key(request.credentials)
-    return closing(connect(request.provider, sandbox=request.sandbox, api_key=key))
+    named = None if request.sandbox else request.credentials
+    key = _load_key(named, request.provider) if named is not None else None
+    asked = request if isinstance(request, TrainRequest) else request.provider
+    return closing(connect(asked, sandbox=request.sandbox, api_key=key))
 
 
 # Read once: Prefect being away between two stages must not end a run that is being paid for.
-_keys: dict[str, SecretStr] = {}
+_keys: dict[tuple[str, str], SecretStr] = {}
 _reading = threading.Lock()
 
 
-def _load_key(block_name: str) -> SecretStr:
+def _load_key(block_name: str, provider: str) -> SecretStr:
     with _reading:
-        if block_name not in _keys:
-            found = _read_block(block_name)
+        if (provider, block_name) not in _keys:
+            found = _read_block(block_name, provider)
             if isinstance(found, PipelineError):
                 raise found  # here, outside of any handler: what Prefect raised may quote the block's content
-            _keys[block_name] = found
-        return _keys[block_name]
+            _keys[provider, block_name] = found
+        return _keys[provider, block_name]
 
 
-def _read_block(block_name: str) -> SecretStr | PipelineError:
+def _read_block(block_name: str, provider: str) -> SecretStr | PipelineError:
     """Return the key in a block, or the error that says why there is none."""
+    kind = BLOCKS[provider]
     try:
-        block = cast("PictographCredentials", PictographCredentials.load(block_name))
+        block = cast("Credentials", kind.load(block_name))
     except json.JSONDecodeError as error:  # a kind of ValueError: something else than Prefect answered
         return _unreachable(block_name, error)
     except ValueError:
-        return _no_key(block_name, f"names no {PictographCredentials._block_type_slug} block; create it")
+        return _no_key(block_name, provider, f"names no {kind._block_type_slug} block; create it")
     except Exception as error:
         # Prefect's client raises whatever its HTTP library does, and errors of its own around it.
         if _status(error) in {401, 403}:
-            return _no_key(block_name, "may not be read with this Prefect API key; allow it, create a block")
+            return _no_key(block_name, provider, "may not be read with this Prefect API key; allow it, create a block")
         if isinstance(error.__cause__, ValidationError):
-            return _no_key(block_name, "holds no API key; create it anew")
+            return _no_key(block_name, provider, "holds no API key; create it anew")
         return _unreachable(block_name, error)
     return block.api_key
 
@@ -81,9 +123,9 @@ def _unreachable(block_name: str, error: Exception) -> TransportError:
     return TransportError(message, ErrorContext(operation="credentials.load"))
 
 
-def _no_key(block_name: str, what: str) -> ConfigurationError:
+def _no_key(block_name: str, provider: str, what: str) -> ConfigurationError:
     message = (
         f"credentials={block_name!r} {what} under Blocks in the Prefect UI, or leave credentials empty and set "
-        f"PICTOGRAPH_API_KEY"
+        f"{VENDORS[provider].key_variable}"
     )
     return ConfigurationError(message, ErrorContext(field="credentials"))

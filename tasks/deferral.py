@@ -24,10 +24,11 @@ from pipeline.errors import (
     ProviderError,
     WatchStoppedError,
 )
-from pipeline.models import CostEstimate, TrainingRun, TrainPlan, TrainRequest
+from pipeline.models import CostEstimate, TrainingRun, TrainPlan
 from pipeline.polling import REFUSALS, Look, observe
 from pipeline.pricing import cost_so_far
 from pipeline.report import describe_progress
+from pipeline.requests import TrainRequest
 from tasks.credentials import open_provider
 from tasks.display import Display, artifact_key, say
 from tasks.interruption import is_cancelled

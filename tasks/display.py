@@ -31,7 +31,7 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from pipeline.models import TrainRequest
+from pipeline.requests import TrainRequest
 
 FLUSH_S = 10.0
 """Seconds a stage waits at its end for its artifacts to be written."""
@@ -60,7 +60,7 @@ def announce(event: str, subject: str, name: str, payload: dict[str, Any], *, re
 
 def artifact_key(kind: str, request: TrainRequest) -> str:
     """Return the key under which a kind of artifact of one job is kept: lowercase letters, digits, single dashes."""
-    parts = (*(("rehearsal",) if request.sandbox else ()), kind, request.dataset, request.pipeline)
+    parts = (*(("rehearsal",) if request.sandbox else ()), kind, request.data_name, request.kind)
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 

@@ -9,6 +9,7 @@ from prefect import task
 from pipeline.collection import collect
 from pipeline.exports import await_export, check_export, inspect_archive
 from pipeline.models import ExportReport, TrainPlan
+from pipeline.own_data import inspect_own_data
 from tasks.credentials import open_provider
 from tasks.display import Display, artifact_key, say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
@@ -26,8 +27,19 @@ NO_FINDINGS = {"severity": "info", "code": "none", "message": "every check of th
 )
 def validate_export(plan: TrainPlan) -> ExportReport:
     """Return what the export holds; raises before anything is spent."""
+    report = _inspect_export(plan) if plan.profile.data == "export" else inspect_own_data(plan)
+    # An empty table would look as if nothing had been checked.
+    rows = [item.model_dump(mode="json") for item in report.findings] or [NO_FINDINGS]
+    with Display() as display:
+        display.table(rows, artifact_key("findings", plan.request), f"Export {report.export.name}")
+    classes = ", ".join(f"{count.name} {count.objects}" for count in report.classes[:8]) or "unknown classes"
+    say(f"export: {report.export.image_count} images, {classes}; {len(report.findings)} findings")
+    return report
+
+
+def _inspect_export(plan: TrainPlan) -> ExportReport:
     archive = plan.output_dir / "export.zip"
-    with open_provider(plan.request) as provider, Display() as display:
+    with open_provider(plan.request) as provider:
         export = await_export(provider, plan, time)
         check_export(export, plan)
         collect(
@@ -37,10 +49,4 @@ def validate_export(plan: TrainPlan) -> ExportReport:
             clock=time,
             limit_field="max_export_bytes",
         )
-        report = inspect_archive(archive, export, plan, plan.output_dir / "samples")
-        # An empty table would look as if nothing had been checked.
-        rows = [item.model_dump(mode="json") for item in report.findings] or [NO_FINDINGS]
-        display.table(rows, artifact_key("findings", plan.request), f"Export {export.name}")
-    classes = ", ".join(f"{count.name} {count.objects}" for count in report.classes[:8]) or "unknown classes"
-    say(f"export: {export.image_count} images, {classes}; {len(report.findings)} findings")
-    return report
+    return inspect_archive(archive, export, plan, plan.output_dir / "samples")

@@ -11,11 +11,12 @@ from pipeline.errors import NotFoundError, OperationBusyError
 from pipeline.fallback import after_attempt, where_it_stands
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord
-from pipeline.models import Operation, TrainPlan, TrainRequest
+from pipeline.models import Operation, TrainPlan
 from pipeline.ownership import take_over
 from pipeline.planning import check_reachable, resolve_plan
 from pipeline.provider import Provider
 from pipeline.reattaching import choose_operation
+from pipeline.requests import TrainRequest
 from tasks.crashes import was_brought_back
 from tasks.credentials import open_provider
 from tasks.deferral import check_deferrable, comes_back
@@ -26,7 +27,7 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 @task(
     name="plan",
-    task_run_name="plan-{request.dataset}",
+    task_run_name="plan-{request.data_name}",
     retries=RETRIES,
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,
@@ -48,7 +49,7 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
         check_output_dir(plan.output_dir)
         if record is not None and record.state.is_open:
             _go_on(journal, record, plan)
-    say(f"plan: {plan.run_name} ({request.pipeline} on {request.gpu}) at {plan.profile.title}")
+    say(f"plan: {plan.run_name} ({request.what}) at {plan.profile.title}")
     say(f"operation: {chosen.id} (--operation comes back to it, and pays nothing again)")
     return plan
 

@@ -89,6 +89,8 @@ class _Shown:
         if self._shown.new_word(run):
             payload = {"status": run.provider_status, "name": run.handle.name, "dataset": run.handle.dataset}
             self._announce(run.status.value, run, payload)
+        for printed in self._shown.new_log_lines(run):
+            say(f"trainer: {printed}")
         line = describe_progress(run, cost_so_far(self._cost, run, utc_now()))
         if self._shown.new_line(run, line):
             say(line, percent=self._shown.percent)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from pipeline.models import CostEstimate, ExportReport, TrainPlan
-from pipeline.pricing import check_affordable
+from pipeline.models import CostEstimate, ExportReport, Skipped, TrainPlan
+from pipeline.pricing import check_affordable, check_unpriced, describe_price
 from tasks.credentials import open_provider
 from tasks.display import announce, say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
@@ -18,12 +18,16 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,
 )
-def estimate_cost(plan: TrainPlan, export: ExportReport) -> CostEstimate:
-    """Return the price; raises when cap or balance do not cover it."""
+def estimate_cost(plan: TrainPlan, export: ExportReport) -> CostEstimate | Skipped:
+    """Return the price, or why there is none; raises when cap or balance do not cover it."""
     with open_provider(plan.request) as provider:
         estimate = provider.estimate_cost(plan, export.export)
+    if isinstance(estimate, Skipped):
+        check_unpriced(estimate, plan.request)
+        say(f"price: not known, {estimate.reason}")
+        return estimate
     balance = f", balance {estimate.balance}" if estimate.balance is not None else ""
-    say(f"price: {estimate.total} for {estimate.gpu_minutes:g} min on {estimate.gpu}{balance} ({estimate.source})")
+    say(f"price: {describe_price(estimate)}{balance} ({estimate.source})")
     announce(
         "priced",
         f"operation.{plan.operation_key}",

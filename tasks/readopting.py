@@ -51,7 +51,7 @@ def readopt(found: Found) -> Mended:
 def way_back(record: OperationRecord) -> str:
     """Return the command that goes on with an operation."""
     asked = record.request
-    command = ["python", "-m", "flows.train_pipeline", "--dataset", asked.dataset, "--pipeline", asked.pipeline]
+    command = ["python", "-m", "flows.train_pipeline", asked.provider, *asked.options()]
     command += ["--operation", record.operation_id]
     command += ["--credentials", asked.credentials] if asked.credentials else []
     return "go on with it by: " + shlex.join(command + (["--sandbox"] if asked.sandbox else []))

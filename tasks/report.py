@@ -30,7 +30,7 @@ def settle_costs(plan: TrainPlan, run: TrainingRun) -> Settlement | None:
     return settlement
 
 
-@task(name="report", task_run_name="report-{report.request.dataset}", cache_policy=NO_CACHE)
+@task(name="report", task_run_name="report-{report.request.data_name}", cache_policy=NO_CACHE)
 def publish_report(report: RunReport) -> None:
     """Write the report to disk and to Prefect; neither can change how the run ended."""
     if report.plan is not None and report.outcome is not Outcome.SKIPPED:  # else the folder is somebody else's
@@ -45,10 +45,10 @@ def publish_report(report: RunReport) -> None:
         display.markdown(text, key, f"{report.outcome.value}: {report.message}"[:1000])
         if page := run_page(report):
             display.link(page, f"Run at {report.plan.profile.title}" if report.plan else "Run", key + "-page")
-    subject = f"run.{report.run.handle.run_id}" if report.run else f"dataset.{report.request.dataset}"
+    subject = f"run.{report.run.handle.run_id}" if report.run else f"dataset.{report.request.data_name}"
     payload = {"outcome": report.outcome.value, "message": report.message, "money": money_line(report)}
     announce(
-        f"finished.{report.outcome.value}", subject, report.request.dataset, payload, rehearsal=report.request.sandbox
+        f"finished.{report.outcome.value}", subject, report.request.data_name, payload, rehearsal=report.request.sandbox
     )
 
 

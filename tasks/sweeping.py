@@ -14,9 +14,9 @@ from prefect.client.schemas.objects import FlowRun, StateType
 
 from pipeline.journal import Journal
 from pipeline.mending import Mended, close, end, hold_back
-from pipeline.models import SweepRequest
 from pipeline.ownership import is_gone
 from pipeline.provider import Provider
+from pipeline.requests import SweepRequest
 from pipeline.surveying import look_around
 from pipeline.sweeping import Action, FlowKind, FlowState, Found, SweepClass, Watch, decide
 from tasks.credentials import open_provider

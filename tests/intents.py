@@ -16,10 +16,10 @@ from pipeline.models import (
     ProviderProfile,
     RunHandle,
     TrainPlan,
-    TrainRequest,
     Unit,
 )
 from pipeline.planning import resolve_plan
+from pipeline.provider_requests import PictographRequest
 
 NOON_S = 1_772_366_400.0
 """2026-03-01 12:00 UTC: noon of the first day of a month."""
@@ -44,7 +44,7 @@ def plan_of(operation_id: str = "op-1", attempt: int = 1, *, sandbox: bool = Fal
         run_page="",
         sandbox=sandbox,
     )
-    asked = TrainRequest(**{"dataset": "road-signs", "sandbox": sandbox, **request})
+    asked = PictographRequest(**{"dataset": "road-signs", "sandbox": sandbox, **request})
     return resolve_plan(asked, profile, Operation(id=operation_id, attempt=attempt))
 
 

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sandbox.accounts import Account
@@ -51,7 +48,7 @@ def not_found(kind: str, ref: str) -> ApiError:
 
 def invalid(field: str, message: str) -> ApiError:
     """Return the 422 for one field of the body or query that holds a value of the wrong kind."""
-    return _field_errors([{"loc": field.split("."), "msg": message, "type": "value_error"}])
+    return field_errors([{"loc": field.split("."), "msg": message, "type": "value_error"}])
 
 
 def insufficient(account: Account, missing: Shortage) -> ApiError:
@@ -76,27 +73,8 @@ def error_response(error: ApiError, account: Account | None) -> Response:
     return JSONResponse(body, error.status)
 
 
-def install(app: FastAPI) -> None:
-    """Make the app answer every error in the caller's dialect."""
-    app.add_exception_handler(ApiError, _on_error)
-    app.add_exception_handler(RequestValidationError, _on_error)
-    app.add_exception_handler(HTTPException, _on_error)
-
-
-def _on_error(request: Request, error: Exception) -> Response:
-    account = getattr(request.state, "account", None)
-    if isinstance(error, RequestValidationError):
-        return error_response(_field_errors(error.errors()), account)
-    if isinstance(error, HTTPException):
-        response = error_response(ApiError(error.status_code, str(error.detail)), account)
-        response.headers.update(error.headers or {})
-        return response
-    if isinstance(error, ApiError):
-        return error_response(error, account)
-    raise error
-
-
-def _field_errors(errors: Sequence[Any]) -> ApiError:
+def field_errors(errors: Sequence[Any]) -> ApiError:
+    """Return the 422 for the fields a request filled wrongly."""
     fields = [{"loc": list(entry["loc"]), "msg": entry["msg"], "type": entry["type"]} for entry in errors]
     message = "; ".join(f"{'.'.join(str(part) for part in entry['loc'])}: {entry['msg']}" for entry in fields)
     return ApiError(422, message, details={"errors": fields}, legacy=fields)

@@ -8,14 +8,16 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from pipeline.models import Export, ModelFacts, Operation, TrainingRun, TrainPlan, TrainRequest
+from pipeline.models import Export, ModelFacts, Operation, TrainingRun, TrainPlan
 from pipeline.planning import resolve_plan
 from pipeline.provider import ByteStream
+from pipeline.provider_requests import PictographRequest
 from providers.http import ClientOptions
 from providers.pictograph import PictographProvider
 from providers.pictograph_profile import pictograph_profile
 from providers.retry import RetryPolicy
 from sandbox.server import SandboxServer
+from tests.notes import MemoryNotes
 from tests.waiting import eventually
 
 DATASET = "road signs/1"
@@ -55,7 +57,7 @@ class Account:
 
     def plan(self, **request: Any) -> TrainPlan:
         """Return the plan of a new operation."""
-        asked = TrainRequest(**{"dataset": DATASET, "sandbox": True, "status_filter": None, **request})
+        asked = PictographRequest(**{"dataset": DATASET, "sandbox": True, "status_filter": None, **request})
         return resolve_plan(asked, PROFILE, Operation(id=f"operation-{next(OPERATIONS)}"))
 
     def export(self, plan: TrainPlan) -> Export:
@@ -72,7 +74,12 @@ class Account:
         """Return a new run and what it was made from."""
         plan = self.plan()
         export = self.export(plan)
-        return plan, export, self.provider.create_run(plan, self.provider.order(plan, export))
+        return plan, export, self.create(plan, export)
+
+    def create(self, plan: TrainPlan, export: Export) -> TrainingRun:
+        """Order a training and create it."""
+        notes = MemoryNotes()
+        return self.provider.create_run(plan, self.provider.order(plan, export, notes), notes)
 
     def model(self) -> ModelFacts:
         """Return the model of a run that was watched to its end."""

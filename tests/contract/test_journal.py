@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.budget import Caps
 from pipeline.errors import JournalError
 from pipeline.journal import Journal
 from pipeline.journal_records import (
@@ -284,3 +285,38 @@ def test_whoever_goes_on_with_it_brings_limits_of_their_own(journal: Journal) ->
     asked = plan_of().request.model_copy(update={"budget_usd": 20.0, "credentials": "newer"})
     held = journal.claim(KEY, OTHER, NOON_S + 60, lambda _: True, asked)
     assert (held.request.budget_usd, held.request.credentials) == (20.0, "newer")
+
+
+# -- notes and deliveries ---------------------------------------------------------------------------------------------
+
+
+def test_notes_are_kept_before_there_is_an_attempt(journal: Journal) -> None:
+    """An adapter's uploads are remembered although nothing was intended yet; the last word counts."""
+    assert journal.notes("k") == {}
+    journal.note("k", {"file": "f-1"})
+    journal.note("k", {"file": "f-1", "model": "m-1"})
+    assert journal.notes("k") == {"file": "f-1", "model": "m-1"}
+    assert journal.notes("another") == {}
+
+
+def test_a_delivery_is_taken_in_once(journal: Journal) -> None:
+    """The same one again says nothing new; another one about the same run does."""
+    assert journal.deliver("replicate", "msg-1", "r1")
+    assert not journal.deliver("replicate", "msg-1", "r1")
+    assert journal.deliver("replicate", "msg-2", "r1")
+    assert journal.deliver("replicate", "msg-3", "r2")
+    assert journal.deliveries_about("replicate", "r1") == 2
+    assert journal.deliveries_about("elsewhere", "r1") == 0
+
+
+def test_an_intent_that_was_not_sent_is_forgotten_with_its_money(journal: Journal) -> None:
+    """One that has a run is not."""
+    journal.intend(intent_of(plan_of()), Caps(day_credits=10))
+    journal.withdraw(KEY)
+    assert journal.find(KEY) is None
+    assert spent(journal) == 0
+    _, known = journal.intend(intent_of(plan_of()), Caps(day_credits=10))
+    assert not known
+    journal.created(KEY, handle_of())
+    journal.withdraw(KEY)
+    assert found(journal).run_id == "r1"

@@ -22,6 +22,7 @@ from providers.connect import connect
 from tests.contract.conftest import Hands
 from tests.databases import PASSWORD, Postgres, look
 from tests.intents import handle_of, intent_of, plan_of
+from tests.notes import MemoryNotes
 from tests.servers import free_port
 from tests.unit.conftest import make_export
 from tests.waiting import eventually
@@ -135,7 +136,7 @@ def test_no_secret_is_in_any_row_or_error(location: str, hands: Hands, monkeypat
     monkeypatch.setenv("PICTOGRAPH_BASE_URL", "http://127.0.0.1:9")
     plan = plan_of()
     provider = connect("pictograph", sandbox=False, api_key=SecretStr(CANARY))
-    body = provider.order(plan, make_export())
+    body = provider.order(plan, make_export(), MemoryNotes())
     journal = Journal(location, now=hands)
     journal.intend(intent_of(plan, body=body, account=provider.account))
     journal.unknown(KEY, "the answer was lost")

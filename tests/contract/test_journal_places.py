@@ -20,12 +20,14 @@ from pipeline import journal_connection, journal_schema
 from pipeline.errors import ConfigurationError, JournalError
 from pipeline.journal import Journal
 from pipeline.journal_connection import VARIABLE, give_back, take
-from pipeline.journal_schema import Store, metadata
+from pipeline.journal_schema import MIGRATIONS, Store, deliveries, metadata, preparations
 from tests.databases import look
 from tests.intents import handle_of, intent_of, plan_of
 
 KEY = plan_of().operation_key
 NOBODY = 65534
+NOW = 1 + len(MIGRATIONS)
+"""The version of this release."""
 
 
 # -- versions ---------------------------------------------------------------------------------------------------------
@@ -39,7 +41,7 @@ def test_the_first_opening_makes_it_and_the_next_ones_leave_it_alone(location: s
     again = Journal(location)
     assert again.find(KEY) is not None
     again.close()
-    assert look(location, "SELECT version FROM journal_schema") == [(1,)]
+    assert look(location, "SELECT version FROM journal_schema") == [(NOW,)]
     store = Store(location)
     with store.read() as tx:
         assert set(inspect(tx).get_table_names()) == set(metadata.tables)
@@ -99,7 +101,7 @@ def test_a_newer_releases_journal_is_refused_and_left_as_it_is(location: str) ->
     """The message says both versions and what to do."""
     Journal(location).close()
     look(location, "UPDATE journal_schema SET version = 7")
-    with pytest.raises(JournalError, match=rf"newer release.*version 7, this one knows 1.*{VARIABLE}"):
+    with pytest.raises(JournalError, match=rf"newer release.*version 7, this one knows {NOW}.*{VARIABLE}"):
         Journal(location)
     assert look(location, "SELECT version FROM journal_schema") == [(7,)]
 
@@ -125,10 +127,10 @@ def test_an_older_journal_is_brought_forward_step_by_step(location: str, monkeyp
     journal.intend(intent_of(plan_of()))
     journal.created(KEY, handle_of())
     journal.close()
-    monkeypatch.setattr(journal_schema, "MIGRATIONS", (_add_team,))
+    monkeypatch.setattr(journal_schema, "MIGRATIONS", (*MIGRATIONS, _add_team))
     Journal(location).close()
-    assert look(location, "SELECT version FROM journal_schema") == [(2,)]
-    monkeypatch.setattr(journal_schema, "MIGRATIONS", (_add_team, _count_teams))
+    assert look(location, "SELECT version FROM journal_schema") == [(NOW + 1,)]
+    monkeypatch.setattr(journal_schema, "MIGRATIONS", (*MIGRATIONS, _add_team, _count_teams))
     Journal(location).close()
     later = Journal(location)
     record = later.find(KEY)
@@ -136,7 +138,24 @@ def test_an_older_journal_is_brought_forward_step_by_step(location: str, monkeyp
     assert record is not None
     assert record.handle == handle_of()
     assert look(location, "SELECT name FROM teams") == [("vision",)]
-    assert look(location, "SELECT version FROM journal_schema") == [(3,)]
+    assert look(location, "SELECT version FROM journal_schema") == [(NOW + 2,)]
+
+
+def test_the_first_releases_journal_gets_what_came_later(location: str) -> None:
+    """Its attempts are kept, and notes and deliveries can be kept beside them."""
+    journal = Journal(location)
+    journal.intend(intent_of(plan_of()))
+    journal.close()
+    for table in (preparations, deliveries):
+        look(location, f"DROP TABLE {table.name}")
+    look(location, "UPDATE journal_schema SET version = 1")
+    again = Journal(location)
+    assert again.find(KEY) is not None
+    again.note(KEY, {"file": "f-1"})
+    assert again.notes(KEY) == {"file": "f-1"}
+    assert again.deliver("replicate", "msg-1", "r1")
+    again.close()
+    assert look(location, "SELECT version FROM journal_schema") == [(NOW,)]
 
 
 def test_a_new_journal_is_not_brought_forward(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,14 +168,14 @@ def test_a_new_journal_is_not_brought_forward(location: str, monkeypatch: pytest
 def test_a_step_that_fails_changes_nothing(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal stays the older release's, whole."""
     Journal(location).close()
-    monkeypatch.setattr(journal_schema, "MIGRATIONS", (_add_team, _fail))
+    monkeypatch.setattr(journal_schema, "MIGRATIONS", (*MIGRATIONS, _add_team, _fail))
     with pytest.raises(JournalError, match=VARIABLE):
         Journal(location)
     monkeypatch.undo()
     journal = Journal(location)
     journal.intend(intent_of(plan_of()))
     journal.close()
-    assert look(location, "SELECT version FROM journal_schema") == [(1,)]
+    assert look(location, "SELECT version FROM journal_schema") == [(NOW,)]
 
 
 def test_a_row_this_release_cannot_read_is_named(location: str) -> None:

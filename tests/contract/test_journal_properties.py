@@ -14,7 +14,8 @@ from pipeline.budget import Caps, day_start_s, month_start_s
 from pipeline.errors import BudgetExceededError
 from pipeline.journal import Journal
 from pipeline.journal_records import RETRIABLE_OUTCOMES, OperationOutcome, OperationRecord, OperationState, Owner
-from pipeline.models import RunHandle, TrainPlan, TrainRequest, Unit
+from pipeline.models import RunHandle, TrainPlan, Unit
+from pipeline.provider_requests import PictographRequest
 from pipeline.reattaching import choose_operation
 from tests.intents import LEASE_S, NOON_S, handle_of, intent_of, plan_of
 
@@ -115,7 +116,7 @@ class JournalMachine(RuleBasedStateMachine):
     def begin(self, name: str, amount: int, slot: int) -> None:
         """Ask for a training the way a flow run does, up to the point where its create would be sent."""
         who, last = self.living[slot], self.latest(name)
-        request = TrainRequest(dataset="road-signs", operation=name)
+        request = PictographRequest(dataset="road-signs", operation=name)
         chosen = choose_operation(self.journal, request, who.flow_run_id, lambda _: True, again=False)
         rotated = last is not None and last.state is OperationState.CLOSED and last.outcome in RETRIABLE_OUTCOMES
         expected = 1 if last is None else last.plan.operation.attempt + rotated

@@ -34,6 +34,7 @@ from tests.contract.pictograph_accounts import (
     NewAccount,
     read,
 )
+from tests.notes import MemoryNotes
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -51,7 +52,7 @@ def test_a_whole_life_in_every_dialect(new_account: NewAccount, dialect: str) ->
     assert cost.total.unit is (Unit.CREDITS if "credits" in dialect else Unit.MICRO_USD)
     assert cost.source == ("estimate" if dialect.startswith("v1") else "quote")
     assert provider.find_run(plan) is None
-    created = provider.create_run(plan, provider.order(plan, export))
+    created = provider.create_run(plan, provider.order(plan, export, MemoryNotes()), MemoryNotes())
     found = provider.find_run(plan)
     assert found is not None
     assert found.handle == created.handle
@@ -112,10 +113,7 @@ def test_paging_reads_everything(new_account: NewAccount, dialect: str) -> None:
     account = new_account(script=ENDLESS, **DIALECTS[dialect])
     plan = account.plan()
     export = account.export(plan)
-    runs = [
-        account.provider.create_run(account.plan(), account.provider.order(account.plan(), export)).handle
-        for _ in range(5)
-    ]
+    runs = [account.create(account.plan(), export).handle for _ in range(5)]
     listed = [run.handle for run in account.provider.training.iter(dataset=DATASET, page_size=2)]
     assert sorted(handle.run_id for handle in listed) == sorted(handle.run_id for handle in runs)
     before = len(account.control.requests())
@@ -134,12 +132,12 @@ def test_a_lost_answer_to_create_pays_once(new_account: NewAccount, dialect: str
     export = account.export(plan)
     account.control.fault(**fault, method="POST", path=r"/training/$", stage="after")
     with pytest.raises(ProviderError) as caught:
-        account.provider.create_run(plan, account.provider.order(plan, export))
+        account.create(plan, export)
     assert caught.value.context.outcome_unknown
     assert account.paths("POST").count("/api/v1/developer/training/") == 1
     found = account.provider.find_run(plan)
     assert found is not None
-    assert account.provider.create_run(plan, account.provider.order(plan, export)).handle == found.handle
+    assert account.create(plan, export).handle == found.handle
     assert account.control.bill()["started_runs"] == 1
 
 
@@ -151,7 +149,7 @@ def test_a_create_without_any_answer_is_unknown_and_can_be_found(new_account: Ne
     export = account.export(plan)
     account.control.fault("reset", method="POST", path=r"/training/$", stage=stage, times=None)
     with pytest.raises(TransportError) as caught:
-        account.provider.create_run(plan, account.provider.order(plan, export))
+        account.create(plan, export)
     assert caught.value.context.outcome_unknown
     assert (account.provider.find_run(plan) is not None) == (stage == "after")
     assert account.control.bill()["started_runs"] == (1 if stage == "after" else 0)
@@ -179,7 +177,7 @@ def test_an_empty_account_cannot_train(new_account: NewAccount, dialect: str) ->
     with pytest.raises(
         InsufficientCreditsError, match=r"remaining 1 credits" if "credits" in dialect else r"remaining \$0"
     ):
-        account.provider.create_run(plan, account.provider.order(plan, export))
+        account.create(plan, export)
     assert account.control.bill()["started_runs"] == 0
 
 
@@ -194,7 +192,7 @@ def test_what_the_server_refuses(new_account: NewAccount) -> None:
     with pytest.raises(ConflictError), account.provider.open_export(export):
         pass
     with pytest.raises(InvalidRequestError, match="completed"):
-        account.provider.create_run(plan, account.provider.order(plan, export))
+        account.create(plan, export)
     with pytest.raises(InvalidRequestError):
         account.provider.credits.estimate("training_nothing", quantity=1)
     account.control.configure(role="viewer")
@@ -302,8 +300,8 @@ def test_a_list_that_the_published_client_cannot_read(new_account: NewAccount) -
     """As with the vendor, a detectron2 run breaks today's client's lists and not ours; naming the others mends it."""
     account = new_account(dialect="both", pipelines=REQUESTABLE, script=SHORT)
     plan = account.plan(pipeline="detectron2")
-    order = account.provider.order(plan, account.export(plan))
-    run = account.finish(account.provider.create_run(plan, order))
+    order = account.provider.order(plan, account.export(plan), MemoryNotes())
+    run = account.finish(account.provider.create_run(plan, order, MemoryNotes()))
     assert run.status is RunStatus.COMPLETED
     assert [row.pipeline for row in account.provider.training.list()] == ["detectron2"]
     assert account.provider.get_model(run).task is ModelTask.INSTANCE_SEGMENTATION

@@ -19,8 +19,9 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from pipeline.models import Export, Operation, TrainingRun, TrainPlan, TrainRequest
+from pipeline.models import Export, Operation, TrainingRun, TrainPlan
 from pipeline.planning import resolve_plan
+from pipeline.provider_requests import PictographRequest
 from providers.http import ClientOptions
 from providers.pictograph import PictographProvider
 from providers.pictograph_profile import pictograph_profile
@@ -99,7 +100,7 @@ class Side:
         self.account.add_dataset(AWKWARD, count=1)
         profile = pictograph_profile(sandbox=True)
         self.provider = PictographProvider(SecretStr(self.account.api_key), ClientOptions(self.account.url), profile)
-        request = TrainRequest(dataset=DATASET, sandbox=True, status_filter=None)
+        request = PictographRequest(dataset=DATASET, sandbox=True, status_filter=None)
         self.plan: TrainPlan = resolve_plan(request, profile, Operation(id="parity"))
         self.provider.check_account(self.plan)
         self.provider.credits.unit()

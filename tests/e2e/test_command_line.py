@@ -12,7 +12,9 @@ from PIL import Image, ImageChops
 from pydantic.fields import FieldInfo
 
 from flows.commandline import EXIT_CODES, main
-from pipeline.models import Outcome, TrainConfig, TrainRequest
+from pipeline.models import Outcome
+from pipeline.provider_requests import PictographRequest
+from pipeline.requests import TrainConfig, TrainRequest
 from sandbox.client import SandboxAccount
 from tests.e2e.conftest import QUICK_STEPS, Ground, Rehearsal, address_of, read_json_line
 
@@ -91,7 +93,7 @@ class TestOptions:
         done = ground.run("--help", COLUMNS="300")  # wide enough that no option breaks into its own sentence
         assert done.code == 0
         shown = _squeezed(done.out)
-        fields: dict[str, FieldInfo] = {**TrainRequest.model_fields, **TrainConfig.model_fields}
+        fields: dict[str, FieldInfo] = {**PictographRequest.model_fields, **TrainConfig.model_fields}
         del fields["config"]
         for name, field in fields.items():
             assert f"--{name.replace('_', '-')}" in done.out, name
@@ -163,7 +165,7 @@ class TestOptions:
 
         monkeypatch.setattr("flows.commandline.execute", execute)
         assert main(arguments) == 0
-        assert requests == [TrainRequest(**{"sandbox": True, **asked})]
+        assert requests == [PictographRequest(**{"sandbox": True, **asked})]
         said = capsys.readouterr()
         notice, silent = (said.err, said.out) if "--json" in arguments else (said.out, said.err)
         assert notice.startswith("Rehearsal: ")

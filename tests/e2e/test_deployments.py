@@ -20,7 +20,7 @@ import yaml
 from deployments.serve import load_deployments
 from flows.sweep_runs import sweep_runs
 from flows.train_pipeline import train_pipeline
-from pipeline.models import SweepRequest, TrainConfig, TrainRequest
+from pipeline.requests import SweepRequest, TrainConfig, TrainRequest
 from sandbox.client import SandboxAccount
 from tests.e2e.conftest import QUICK_STEPS, ROOT, RUN_S, address_of
 from tests.waiting import eventually

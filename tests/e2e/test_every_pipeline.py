@@ -12,7 +12,8 @@ import httpx
 import onnxruntime
 import pytest
 
-from pipeline.models import ModelTask, Outcome, PipelineType
+from pipeline.models import ModelTask, Outcome
+from pipeline.provider_requests import PipelineType
 from pipeline.report import summary_json
 from providers.pictograph_profile import PIPELINES
 from sandbox.client import SandboxAccount

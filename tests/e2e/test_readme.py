@@ -14,8 +14,8 @@ import pytest
 
 from flows.commandline import EXIT_CODES, INTERRUPTED
 from flows.train_pipeline import FINAL_STATES
-from pipeline.models import TrainRequest
-from providers.connect import Settings
+from pipeline.provider_requests import PictographRequest
+from providers.settings import Settings
 from tests.e2e.conftest import ROOT, Rehearsal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_every_command_exists(command: str) -> None:
 def test_the_training_commands_make_a_valid_request() -> None:
     """Options of ``python -m flows.train_pipeline`` are fields of the request, or the command's own."""
     own = {"--demo", "--json", "--verbose", "--help"}
-    fields = {f"--{name.replace('_', '-')}" for name in TrainRequest.model_fields} | own
+    fields = {f"--{name.replace('_', '-')}" for name in PictographRequest.model_fields} | own
     shown = [shlex.split(command) for command in COMMANDS if "flows.train_pipeline" in command]
     assert shown
     for words in shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextvars import copy_context
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -115,8 +116,8 @@ def test_two_flows_at_the_same_operation_pay_once(bench: Workbench, monkeypatch:
     looked = threading.Barrier(2)
     find_run = PictographProvider.find_run
 
-    def look_together(provider: PictographProvider, plan: TrainPlan) -> TrainingRun | None:
-        found = find_run(provider, plan)
+    def look_together(provider: PictographProvider, plan: TrainPlan, order: Any = None) -> TrainingRun | None:
+        found = find_run(provider, plan, order)
         looked.wait(60)
         return found
 

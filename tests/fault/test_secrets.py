@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from flows.commandline import main
 from pipeline.errors import PipelineError
-from pipeline.models import TrainRequest
+from pipeline.provider_requests import PictographRequest
 from providers.storage import SignedStorage
 from tests.fault.workbench import DATASET, Workbench, status
 from tests.servers import hand_over
@@ -181,7 +181,7 @@ def test_a_key_that_cannot_be_sent_is_not_repeated(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PICTOGRAPH_API_KEY", key)
     monkeypatch.setenv("PICTOGRAPH_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("PICTOGRAPH_MAX_RETRIES", "0")
-    with pytest.raises(PipelineError) as caught, open_provider(TrainRequest(dataset=DATASET)) as provider:
+    with pytest.raises(PipelineError) as caught, open_provider(PictographRequest(dataset=DATASET)) as provider:
         provider.check_account(None)  # type: ignore[arg-type]
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert CANARY not in shown

@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
-from pipeline.models import Outcome, RunStatus, SweepRequest
+from pipeline.models import Outcome, RunStatus
+from pipeline.provider_requests import PictographRequest
+from pipeline.requests import SweepRequest
 from providers.connect import open_journal
 from tests.fault.workbench import Workbench
 from tests.waiting import eventually
@@ -142,7 +144,6 @@ def test_one_sweep_finds_and_handles_everything(bench: Workbench, manual: UUID, 
 
     from flows.train_pipeline import train_pipeline
     from pipeline.dossier import read_report
-    from pipeline.models import TrainRequest
 
     killed = kill_a_flow(bench, prefect_api)
     done, unended = submit(bench, "done"), submit(bench, "unended")
@@ -172,7 +173,7 @@ def test_one_sweep_finds_and_handles_everything(bench: Workbench, manual: UUID, 
     assert sorted((request["operation"], request["attempt"]) for request in said) == [("done", 1), ("killed", 1)]
     bench.account.advance(str(killed.run_id), 2)
     for run in asked:
-        ended = train_pipeline(TrainRequest(**run.parameters["request"]), return_state=True)
+        ended = train_pipeline(PictographRequest(**run.parameters["request"]), return_state=True)
         report = read_report(ended.result(raise_on_failure=False))
         assert report is not None
         assert report.outcome is Outcome.ACCEPTED, report.message

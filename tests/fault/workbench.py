@@ -15,7 +15,8 @@ import pytest
 
 import providers.pictograph_profile
 from pipeline.dossier import read_report
-from pipeline.models import Operation, RunReport, TrainRequest
+from pipeline.models import Operation, RunReport
+from pipeline.provider_requests import PictographRequest
 from sandbox.client import SandboxAccount
 
 DATASET = "ds"
@@ -185,10 +186,10 @@ class Workbench:
     patience: Patience
     output_dir: Path
 
-    def request(self, **changes: Any) -> TrainRequest:
+    def request(self, **changes: Any) -> PictographRequest:
         """Return a small request for the sandbox."""
         small = {"dataset": DATASET, "sandbox": True, "samples": 2, "min_agreement": 0.0, "output_dir": self.output_dir}
-        return TrainRequest(**{**small, **changes})
+        return PictographRequest(**{**small, **changes})
 
     def run(self, **changes: Any) -> Ended:
         """Run the real flow to its end."""

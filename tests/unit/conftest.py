@@ -30,11 +30,11 @@ from pipeline.models import (
     RunStatus,
     TrainingRun,
     TrainPlan,
-    TrainRequest,
     Unit,
 )
 from pipeline.planning import resolve_plan
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
+from pipeline.provider_requests import PictographRequest
 
 POLICY = PollPolicy(interval_s=5, floor_s=2, ceiling_s=60, deadline_s=7200, not_found_grace_s=60, max_blind_s=1800)
 PIPELINES = {
@@ -166,9 +166,9 @@ def make_profile(**changes: Any) -> ProviderProfile:
     return ProviderProfile(**{**facts, **changes})
 
 
-def make_request(**fields: Any) -> TrainRequest:
+def make_request(**fields: Any) -> PictographRequest:
     """Return a request for the road signs."""
-    return TrainRequest(**{"dataset": "road-signs", **fields})
+    return PictographRequest(**{"dataset": "road-signs", **fields})
 
 
 def make_plan(operation_id: str = "op-1", profile: ProviderProfile | None = None, **request: Any) -> TrainPlan:

@@ -12,6 +12,7 @@ from pipeline.models import (
     CurvePoint,
     ExportReport,
     Finding,
+    HostedReport,
     ModelArtifact,
     ModelFacts,
     ModelTask,
@@ -72,6 +73,19 @@ def make_smoke(*findings: Finding) -> SmokeReport:
     return SmokeReport(results=(result,), input_size=(64, 64), classes=("stop",), agreement=1.0, findings=findings)
 
 
+def make_hosted(*findings: Finding, inconclusive: str | None = None) -> HostedReport:
+    """Return a trial at the provider on two samples."""
+    return HostedReport(
+        model_id="m-hosted",
+        asked=2,
+        answered=2,
+        agreement=0.5,
+        latency_s=1.25,
+        inconclusive=inconclusive,
+        findings=findings,
+    )
+
+
 def make_curve(*losses: float) -> tuple[CurvePoint, ...]:
     """Return the losses, epoch by epoch."""
     return tuple(CurvePoint(epoch=number, loss=loss) for number, loss in enumerate(losses, 1))
@@ -96,5 +110,6 @@ def full_dossier() -> Dossier:
     dossier.settlement = Settlement(charged=credits, refunded=Money(amount=10, unit=Unit.CREDITS), balance=credits)
     dossier.artifact = make_artifact(mAP50=0.75)
     dossier.smoke = make_smoke(make_finding("from the smoke test"))
+    dossier.hosted = make_hosted(make_finding("from the hosted model"))
     dossier.accept()
     return dossier

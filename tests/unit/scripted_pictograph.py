@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 from pydantic import JsonValue, SecretStr
 
-from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan, TrainRequest
+from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan
 from pipeline.planning import resolve_plan
+from pipeline.provider_requests import PictographRequest
 from providers.http import ClientOptions
 from providers.pictograph import API_PREFIX, PictographProvider
 from providers.pictograph_profile import pictograph_profile
@@ -31,7 +32,7 @@ Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 
 def plan(**request: Any) -> TrainPlan:
     """Return the plan of a request for the road signs."""
-    return resolve_plan(TrainRequest(dataset="road-signs", **request), PROFILE, Operation(id="operation"))
+    return resolve_plan(PictographRequest(dataset="road-signs", **request), PROFILE, Operation(id="operation"))
 
 
 def ok(payload: Any, status: int = 200) -> httpx.Response:

@@ -31,7 +31,7 @@ from pipeline.ownership import this_process
 from pipeline.sweeping import LOST_S
 from tests.intents import NOON_S, OTHER, handle_of, intent_of, plan_of
 from tests.unit.conftest import FakeClock, make_run
-from tests.unit.dossiers import make_dossier, make_export_report
+from tests.unit.dossiers import make_dossier, make_export_report, make_smoke
 
 PLAN = plan_of("op-1")
 KEY = PLAN.operation_key
@@ -133,12 +133,22 @@ def accepted() -> Dossier:
     """Return the dossier of a run whose model is good."""
     dossier = make_dossier()
     dossier.run = make_run(RunStatus.COMPLETED)
+    dossier.smoke = make_smoke()
+    dossier.accept()
+    return dossier
+
+
+def untried() -> Dossier:
+    """Return the dossier of a run whose model nobody was to try."""
+    dossier = make_dossier()
+    dossier.run = make_run(RunStatus.COMPLETED)
     dossier.accept()
     return dossier
 
 
 CLOSINGS: dict[str, tuple[Callable[[], Dossier], OperationState, OperationOutcome]] = {
     "accepted": (accepted, OperationState.COLLECTED, OperationOutcome.ACCEPTED),
+    "untried": (untried, OperationState.COLLECTED, OperationOutcome.UNTRIED),
     "rejected": (
         lambda: failed(OutputCheckError("sees nothing"), RunStatus.COMPLETED),
         OperationState.COLLECTED,

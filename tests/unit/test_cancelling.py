@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from pipeline.cancelling import CANCEL_S, cancel_overdue
-from pipeline.errors import NotFoundError, ProviderUnavailableError, TrainingTimedOutError
+from pipeline.errors import (
+    NotFoundError,
+    NotOfferedError,
+    PipelineError,
+    ProviderUnavailableError,
+    TrainingTimedOutError,
+)
 from pipeline.models import RunStatus, TrainingRun, TrainPlan, WatchedRun
 from pipeline.polling import require_success
 from pipeline.watching import watch_run
@@ -105,3 +111,12 @@ def test_a_run_nobody_ever_saw_is_cancelled_at_its_deadline(clock: FakeClock) ->
     provider = FakeProvider(cancel_run=Script(CANCELLED))
     assert cancel_overdue(provider, plan, watched, clock).run == CANCELLED  # type: ignore[arg-type]
     assert clock.now - 1000 >= 5000
+
+
+def test_a_provider_that_cannot_cancel_says_so_at_once(clock: FakeClock) -> None:
+    """No minute of trying what does not exist; the run is said to be billed."""
+    provider = FakeProvider(cancel_run=Script(NotOfferedError("PhotoGPT cannot end a training")))
+    left = _cancel(provider, clock)
+    assert (provider.calls("cancel_run"), clock.slept) == (1, [])
+    with pytest.raises(PipelineError, match=r"cannot end a training.*billed"):
+        require_success(left.model_copy(update={"stopped": "cancelled"}))

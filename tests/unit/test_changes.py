@@ -11,7 +11,8 @@ from pipeline.changes import compare_with_last, content_of, describe_changes, in
 from pipeline.journal import Journal
 from pipeline.journal_records import ExportContent, OperationOutcome, Owner
 from pipeline.journal_rows import Intent
-from pipeline.models import ClassCount, ExportReport, TrainConfig, TrainPlan
+from pipeline.models import ClassCount, ExportReport, TrainPlan
+from pipeline.requests import TrainConfig
 from tests.unit.conftest import make_export, make_plan, make_profile
 
 OWNER = Owner(host="h", pid=1, born="1", flow_run_id="f")

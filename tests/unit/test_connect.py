@@ -11,10 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.errors import ConfigurationError
-from pipeline.models import TrainRequest
+from pipeline.provider_requests import PictographRequest
+from pipeline.requests import TrainRequest
 from providers import connect as module
-from providers.connect import connect, read_settings
+from providers.connect import connect
 from providers.pictograph import PictographProvider
+from providers.settings import read_settings
 
 HOSTED_KEY, SANDBOX_KEY = "pk_live_hosted_canary", "pk_live_sandbox_canary"
 VARIABLES = ("PICTOGRAPH_API_KEY", "PICTOGRAPH_BASE_URL", "PICTOGRAPH_TIMEOUT", "PICTOGRAPH_MAX_RETRIES",
@@ -84,7 +86,7 @@ def test_a_blank_key_is_a_missing_key(blank: str, monkeypatch: pytest.MonkeyPatc
 def test_the_environments_key_is_stripped_and_sent(monkeypatch: pytest.MonkeyPatch, sent: list[httpx.Request]) -> None:
     """The hosted key goes to the hosted address."""
     monkeypatch.setenv("PICTOGRAPH_API_KEY", f" {HOSTED_KEY}\n")
-    look(TrainRequest(dataset="road-signs"), sandbox=False)
+    look(PictographRequest(dataset="road-signs"), sandbox=False)
     assert str(sent[0].url) == "https://api.pictograph.io/api/v1/developer/credits/balance"
     assert sent[0].headers["X-API-Key"] == HOSTED_KEY
 
@@ -253,7 +255,7 @@ def test_a_sandbox_that_does_not_start_is_our_error(fake_sandbox: ModuleType) ->
 
 def test_an_unknown_provider_is_named() -> None:
     """The message names what was asked and what there is."""
-    with pytest.raises(ConfigurationError, match=r"'replicant'.*'pictograph'"):
+    with pytest.raises(ConfigurationError, match=r"'replicant'.*pictograph, bluesight"):
         connect("replicant", sandbox=True)
 
 

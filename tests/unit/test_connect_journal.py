@@ -9,7 +9,8 @@ import pytest
 from pipeline.budget import NO_CAPS, Caps
 from pipeline.errors import ConfigurationError
 from providers import connect as module
-from providers.connect import open_journal, read_caps, read_settings
+from providers.connect import open_journal, read_caps
+from providers.settings import read_settings
 
 PASSWORD = "pg_canary-0b5e55ed"  # noqa: S105 - of nothing
 CAPS = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import JsonValue
 
-from pipeline.creation import LOOKUPS, SENDINGS, Creating, create_once
+from pipeline.creation import Creating, create_once
 from pipeline.errors import (
     ConflictError,
     ErrorContext,
@@ -13,14 +15,20 @@ from pipeline.errors import (
     JournalError,
     ProviderError,
     ProviderUnavailableError,
+    RateLimitError,
     TransportError,
     is_retryable,
 )
-from pipeline.models import GuaranteeLevel, RunHandle, TrainingRun, TrainPlan
+from pipeline.models import CreationPolicy, GuaranteeLevel, ModelTask, Operation, RunHandle, TrainingRun, TrainPlan
+from pipeline.planning import resolve_plan
+from pipeline.provider_requests import BluesightRequest
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_export, make_plan, make_profile, make_run
 
 LOST = TransportError("connection reset", ErrorContext("training.create", outcome_unknown=True))
 DOWN = ProviderUnavailableError("503")
+
+
+LOOKUPS, SENDINGS = CreationPolicy().lookups, CreationPolicy().sendings
 
 
 class _Log:
@@ -30,6 +38,11 @@ class _Log:
         self.said: list[tuple[str, object]] = []
         self._sent_before = sent_before
         self._broken = broken
+
+    notes = property(lambda self: self)
+
+    def known_order(self) -> dict[str, JsonValue] | None:
+        return {"frozen": True} if self._sent_before else None
 
     def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
         self.said.append(("intend", body))
@@ -45,6 +58,9 @@ class _Log:
 
     def refused(self, reason: str) -> None:
         self.said.append(("refused", reason))
+
+    def unsent(self) -> None:
+        self.said.append(("unsent", None))
 
     @property
     def words(self) -> list[str]:
@@ -208,7 +224,7 @@ def test_the_intent_comes_first_and_the_handle_right_after(clock: FakeClock) -> 
     sent: list[object] = []
     log = _Log()
 
-    def send(_plan: object, body: object) -> TrainingRun:
+    def send(_plan: object, body: object, _notes: object) -> TrainingRun:
         sent.append((body, log.words))
         return make_run()
 
@@ -252,3 +268,80 @@ def test_at_most_once_never_sends_what_may_have_been_sent(clock: FakeClock) -> N
         _create(provider, clock, plan, log=_Log(sent_before=True))
     assert caught.value.context.outcome_unknown
     assert provider.calls("create_run") == 0
+
+
+# -- providers that cannot be asked for a run -------------------------------------------------------------------------
+
+
+def _blind(**request: Any) -> TrainPlan:
+    """Return a plan for a provider that has no list of runs."""
+    profile = make_profile(
+        name="bluesight",
+        title="Bluesight",
+        pipelines={"classification": ModelTask.CLASSIFICATION},
+        gpus=(),
+        guarantee=GuaranteeLevel.AT_MOST_ONCE,
+        finds_runs=False,
+        creation=CreationPolicy(sendings=2),
+    )
+    asked = BluesightRequest(dataset="tiles.h5", **request)
+    return resolve_plan(asked, profile, Operation(id="op-1"))
+
+
+def test_a_lost_create_that_nobody_can_look_up_stops_with_instructions(clock: FakeClock) -> None:
+    """Nothing is asked, nothing is sent again, and the person is told what there is to do."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(LOST))
+    with pytest.raises(ProviderError, match=r"look there.*--adopt ID.*on_unknown_create=repeat") as caught:
+        _create(provider, clock, _blind())
+    assert caught.value.context.outcome_unknown
+    assert (provider.calls("find_run"), provider.calls("create_run"), clock.slept) == (1, 1, [])
+
+
+def test_a_lost_create_is_repeated_when_that_was_asked_for(clock: FakeClock) -> None:
+    """At the risk of a second job, which is the person's to take, and as often as the profile says."""
+    log = _Log()
+    provider = FakeProvider(find_run=Script(None), create_run=Script(LOST, make_run()))
+    assert _create(provider, clock, _blind(on_unknown_create="repeat"), log=log) == make_run()
+    assert log.words == ["intend", "created"]
+    always = FakeProvider(find_run=Script(None), create_run=Script(LOST))
+    with pytest.raises(ProviderError):
+        _create(always, clock, _blind(on_unknown_create="repeat"))
+    assert always.calls("create_run") == 2
+
+
+@pytest.mark.parametrize(("policy", "sent"), [("stop", 0), ("repeat", 1)])
+def test_a_create_of_a_dead_process_is_sent_again_only_when_asked(clock: FakeClock, policy: str, sent: int) -> None:
+    """Its body is the one that was written down: nothing is uploaded anew for it."""
+    provider = FakeProvider(find_run=Script(None), create_run=Script(make_run()))
+    provider.scripts["order"] = Script(AssertionError("the order is known"))
+    plan, log = _blind(on_unknown_create=policy), _Log(sent_before=True)
+    if sent:
+        assert _create(provider, clock, plan, again=True, log=log) == make_run()
+    else:
+        with pytest.raises(ProviderError) as caught:
+            _create(provider, clock, plan, again=True, log=log)
+        assert caught.value.context.outcome_unknown
+    assert provider.calls("create_run") == sent
+
+
+def test_what_a_create_sent_is_what_its_run_is_looked_for_by(clock: FakeClock) -> None:
+    """The body of an earlier process, and then our own, go into every look-up."""
+    asked: list[object] = []
+
+    def find(_plan: object, order: object = None) -> TrainingRun | None:
+        asked.append(order)
+        return make_run() if len(asked) > 2 else None
+
+    provider = FakeProvider(find_run=find, create_run=Script(LOST))  # type: ignore[arg-type]
+    assert _create(provider, clock) == make_run(adopted=True)
+    assert asked == [None, {"frozen": True}, {"frozen": True}]
+
+
+def test_a_create_that_surely_did_not_arrive_is_no_lost_one(clock: FakeClock) -> None:
+    """Its intent is taken back: the next try must not take it for a create whose answer was lost."""
+    log = _Log()
+    provider = FakeProvider(find_run=Script(None), create_run=Script(RateLimitError("429")))
+    with pytest.raises(RateLimitError) as caught:
+        _create(provider, clock, _blind(), log=log)
+    assert not caught.value.context.outcome_unknown
+    assert log.words == ["intend", "unsent"]

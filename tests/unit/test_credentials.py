@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr
 
 from pipeline.errors import ConfigurationError, PipelineError, TransportError, is_retryable
-from pipeline.models import TrainRequest
+from pipeline.provider_requests import PictographRequest
 from tasks import credentials
 from tasks.credentials import PictographCredentials, open_provider
 from tests.unit.http_double import everything_in
@@ -52,7 +52,7 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Blocks]:
 
 def connect(block: str = "team") -> str:
     """Open a provider as a stage does, and return the key it got."""
-    with open_provider(TrainRequest(dataset="d", credentials=block)) as provider:
+    with open_provider(PictographRequest(dataset="d", credentials=block)) as provider:
         pattern: str = provider._session._client._scrubber.text(KEY)  # type: ignore[attr-defined]
         return pattern
 

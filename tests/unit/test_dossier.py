@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from pipeline.models import (
     Outcome,
     RunStatus,
     Severity,
+    Skipped,
     TrainingRun,
 )
 from pipeline.rendering import render_markdown
@@ -38,9 +40,13 @@ from tests.unit.conftest import make_run
 from tests.unit.dossiers import (
     END,
     make_dossier,
+    make_hosted,
+    make_smoke,
 )
 
 OUTCOME_OF = {
+    "NotOfferedError": Outcome.FAILED,
+    "UnpackError": Outcome.FAILED,
     "ConfigurationError": Outcome.USAGE,
     "OutputPathError": Outcome.USAGE,
     "BudgetExceededError": Outcome.OVER_BUDGET,
@@ -181,3 +187,51 @@ class TestOutcome:
         dossier.run = make_run(warnings=(twin,))
         dossier.run = make_run(RunStatus.COMPLETED)
         assert twin in all_findings(dossier.report(END))
+
+
+class TestAccepting:
+    """What a model is called that passed every stage there was."""
+
+    def test_a_model_that_ran_here_is_accepted(self) -> None:
+        """On real pictures."""
+        assert self._accepted(smoke=make_smoke()) == (
+            Outcome.ACCEPTED,
+            "the model was trained, verified, and ran on real pictures",
+        )
+
+    def test_a_model_that_answered_there_is_accepted(self) -> None:
+        """Where there are no weights to have."""
+        assert self._accepted(hosted=make_hosted()) == (
+            Outcome.ACCEPTED,
+            "the model was trained, and answered at the provider as it should",
+        )
+
+    def test_a_model_that_nobody_tried_is_not_called_accepted(self) -> None:
+        """Because it was not asked for, or because nothing could be learned."""
+        assert self._accepted() == (
+            Outcome.UNTRIED,
+            "the model was trained; it was not tried: that was not asked for",
+        )
+        assert self._accepted(hosted=make_hosted(inconclusive="no credits")) == (
+            Outcome.UNTRIED,
+            "the model was trained; it was not tried: no credits",
+        )
+
+    @staticmethod
+    def _accepted(**proof: Any) -> tuple[Outcome, str]:
+        dossier = make_dossier()
+        dossier.run = make_run(RunStatus.COMPLETED)
+        for name, value in proof.items():
+            setattr(dossier, name, value)
+        dossier.accept()
+        report = dossier.report(END)
+        return report.outcome, report.message
+
+
+def test_a_stage_that_does_not_apply_is_recorded() -> None:
+    """And what one has made is handed on."""
+    dossier = make_dossier()
+    skipped = Skipped(stage="download", reason="there are no weights")
+    assert dossier.take("made") == "made"
+    assert dossier.take(skipped) is None
+    assert dossier.report(END).skipped == (skipped,)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigurationError
-from pipeline.fallback import after_attempt, as_attempted, next_attempt, where_it_stands
+from pipeline.fallback import after_attempt, next_attempt, where_it_stands
 from pipeline.journal_records import OperationOutcome, OperationState
-from pipeline.models import Operation, RunStatus, TrainConfig, WatchedRun
+from pipeline.models import Operation, RunStatus, WatchedRun
+from pipeline.requests import TrainConfig
 from tests.unit.conftest import make_estimate, make_plan, make_profile, make_request, make_run
 from tests.unit.operations import make_record
 
@@ -83,7 +84,7 @@ def test_an_open_attempt_is_carried_on_as_it_was_begun() -> None:
     """A rerun of the first command goes on with the larger tier its operation has got to."""
     asked = make_request(samples=3)
     attempted = make_request(gpu="a100", config=TrainConfig(batch_size=2), samples=9)
-    assert as_attempted(asked, attempted) == make_request(gpu="a100", config=TrainConfig(batch_size=2), samples=3)
+    assert asked.as_attempted(attempted) == make_request(gpu="a100", config=TrainConfig(batch_size=2), samples=3)
 
 
 @pytest.mark.parametrize(

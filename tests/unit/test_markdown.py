@@ -49,11 +49,12 @@ class TestMarkdown:
             "![predictions](overlays/a.png)",
             "| stop | 6 | 12 |",
             "12.3",
+            "m-hosted: 2 of 2 samples answered, 50% agree with the labels, 1.2 s at most",
             "https://example.test/road-signs/runs/r1",
         ):
             assert part in text
         assert [finding.message for finding in all_findings(report)] == [
-            f"from the {stage}" for stage in ("export", "quote", "run", "smoke test")
+            f"from the {stage}" for stage in ("export", "quote", "run", "smoke test", "hosted model")
         ]
 
     def test_a_run_that_stopped_early_still_has_a_report(self) -> None:
@@ -88,7 +89,7 @@ class TestMarkdown:
         assert "](https://evil" not in text
         assert "](javascript" not in text
         rows = [line for line in text.split("## Findings")[1].splitlines() if line.startswith("|")]
-        assert len(rows) == 2 + 4
+        assert len(rows) == 2 + 5
         bare = [row.replace("\\\\", "").replace("\\|", "") for row in rows]
         assert {row.count("|") for row in bare} == {4}
         assert all(row.endswith("|") for row in rows)

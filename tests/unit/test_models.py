@@ -11,7 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline import models
-from pipeline.models import Money, RunStatus, TrainConfig, TrainingRun, TrainRequest, Unit, Value
+from pipeline.models import Money, RunStatus, TrainingRun, Unit
+from pipeline.provider_requests import PictographRequest
+from pipeline.requests import TrainConfig
+from pipeline.value import Value
 from tests.unit.conftest import make_estimate, make_export, make_plan, make_request, make_run
 
 VALUES = [kind for _, kind in inspect.getmembers(models, inspect.isclass) if issubclass(kind, Value)]
@@ -57,7 +60,7 @@ def test_a_value_cannot_be_changed() -> None:
 def test_requests_are_checked_before_anything_happens(wrong: dict[str, Any]) -> None:
     """A value out of its range does not get as far as the provider."""
     with pytest.raises(ValidationError):
-        TrainRequest.model_validate(wrong)
+        PictographRequest.model_validate(wrong)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,9 @@ from pipeline.errors import (
     ConflictError,
     NotFoundError,
 )
-from pipeline.models import (
-    ExportStatus,
-    ModelTask,
-    TrainRequest,
-)
+from pipeline.models import ExportStatus, ModelTask
 from pipeline.provider import Provider
+from pipeline.provider_requests import PictographRequest
 from providers.pictograph_exports import export_key
 from providers.pictograph_profile import pictograph_profile
 from providers.pictograph_values import TrainingSpec
@@ -155,7 +152,7 @@ def test_the_profile_states_the_vendors_figures() -> None:
 
 def test_every_pipeline_and_gpu_a_request_can_name_is_in_the_profile() -> None:
     """The request's choices and the profile's facts are the same lists."""
-    schema = TrainRequest.model_json_schema()
+    schema = PictographRequest.model_json_schema()
     assert set(schema["properties"]["pipeline"]["enum"]) == set(PROFILE.pipelines)
     assert set(schema["properties"]["gpu"]["enum"]) == set(PROFILE.gpus)
 

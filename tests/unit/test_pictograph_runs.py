@@ -14,6 +14,7 @@ from pipeline.models import (
     RunStatus,
 )
 from providers.pictograph_wire import RunWire
+from tests.notes import MemoryNotes
 from tests.unit.scripted_pictograph import (
     HANDLE,
     ORDER,
@@ -30,7 +31,7 @@ from tests.unit.scripted_pictograph import (
 def test_create_sends_every_key_and_the_operations_key() -> None:
     """Body and header are fixed by the plan; every key is present even when empty; the reply's status is kept."""
     server = api({"POST /training/": ok({"data": run_row(status="queued")}, 201)})
-    run = server.provider.create_run(plan(), ORDER)
+    run = server.provider.create_run(plan(), ORDER, MemoryNotes())
     assert (run.status, run.handle.run_id, run.handle.dataset) == (RunStatus.QUEUED, HANDLE.run_id, "road-signs")
     assert server.bodies("POST /training/") == [
         {"dataset_name": "road-signs", "export_name": "ex 1", "pipeline_type": "yolox", "name": plan().run_name,
@@ -42,7 +43,7 @@ def test_create_sends_every_key_and_the_operations_key() -> None:
 def test_every_attempt_to_create_is_the_same_request() -> None:
     """While it is sure that nothing arrived, the very same bytes and key are sent again."""
     server = api({"POST /training/": [httpx.ConnectError("x"), refused(429), ok({"data": run_row()})]})
-    server.provider.create_run(plan(), ORDER)
+    server.provider.create_run(plan(), ORDER, MemoryNotes())
     assert len({(request.content, request.headers["Idempotency-Key"]) for request in server.asked}) == 1
     assert len(server.asked) == 3
 
@@ -54,7 +55,7 @@ def test_a_create_is_not_repeated_in_doubt(lost: Answer) -> None:
     """Nobody knows what the vendor makes of a key it has seen, so the caller looks before anything is sent again."""
     server = api({"POST /training/": [lost, ok({"data": run_row()})]})
     with pytest.raises(ProviderError):
-        server.provider.create_run(plan(), ORDER)
+        server.provider.create_run(plan(), ORDER, MemoryNotes())
     assert len(server.asked) == 1
 
 
@@ -71,7 +72,7 @@ def test_a_create_is_not_repeated_in_doubt(lost: Answer) -> None:
 def test_a_create_that_may_have_worked_says_so(answers: list[Answer]) -> None:
     """Whenever a run may exist although no usable answer came, the error carries outcome_unknown."""
     with pytest.raises(ProviderError) as caught:
-        api({"POST /training/": answers}).provider.create_run(plan(), ORDER)
+        api({"POST /training/": answers}).provider.create_run(plan(), ORDER, MemoryNotes())
     assert caught.value.context.outcome_unknown
 
 
@@ -79,7 +80,7 @@ def test_a_create_that_may_have_worked_says_so(answers: list[Answer]) -> None:
 def test_a_create_that_was_refused_is_certain(answer: Answer) -> None:
     """A plain refusal, or no connection at all, leaves no doubt that nothing was made."""
     with pytest.raises(ProviderError) as caught:
-        api({"POST /training/": [answer] * 4}).provider.create_run(plan(), ORDER)
+        api({"POST /training/": [answer] * 4}).provider.create_run(plan(), ORDER, MemoryNotes())
     assert not caught.value.context.outcome_unknown
 
 
@@ -87,7 +88,7 @@ def test_missing_money_is_named() -> None:
     """A 402 becomes InsufficientCreditsError with both amounts in its message."""
     body = {"detail": {"error": "insufficient_credits", "message": "need", "required": 300, "remaining": 10}}
     with pytest.raises(InsufficientCreditsError, match="required 300 credits, remaining 10 credits"):
-        api({"POST /training/": ok(body, 402)}).provider.create_run(plan(), ORDER)
+        api({"POST /training/": ok(body, 402)}).provider.create_run(plan(), ORDER, MemoryNotes())
 
 
 @pytest.mark.parametrize(("style", "requests"), [("v1", 5), ("v2", 4)])

@@ -16,8 +16,10 @@ from pipeline.errors import (
     ProviderError,
     ProviderUnavailableError,
 )
-from pipeline.models import Operation, TrainConfig, TrainRequest
+from pipeline.models import Operation
 from pipeline.planning import KEY_IN_NAME, check_reachable, fingerprint_request, resolve_plan
+from pipeline.provider_requests import PictographRequest
+from pipeline.requests import TrainConfig
 from tests.unit.conftest import POLICY, FakeProvider, Script, make_plan, make_profile, make_request
 
 OP = Operation(id="op")
@@ -96,7 +98,7 @@ def test_the_fingerprint_ignores_limits_and_waiting(field: str) -> None:
 
 def test_every_request_field_is_judged() -> None:
     """A new field of the request has to be put on one of the two lists."""
-    assert {*DECIDING, *NOT_DECIDING, "provider"} == set(TrainRequest.model_fields)
+    assert {*DECIDING, *NOT_DECIDING, "provider"} == set(PictographRequest.model_fields)
 
 
 def test_extra_keys_count_in_any_order() -> None:
@@ -200,7 +202,7 @@ def test_an_outage_is_not_the_requests_fault() -> None:
 def test_a_stored_request_plans_like_the_original() -> None:
     """Reading a request back sets every field; that alone must not make it contradictory."""
     request = make_request(export="mine")
-    stored = TrainRequest.model_validate_json(request.model_dump_json())
+    stored = PictographRequest.model_validate_json(request.model_dump_json())
     assert resolve_plan(stored, make_profile(), OP) == resolve_plan(request, make_profile(), OP)
 
 

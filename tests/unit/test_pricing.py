@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline import models
+from pipeline import models, provider_requests
 from pipeline.errors import BudgetExceededError, ConfigurationError, InsufficientCreditsError
 from pipeline.models import Money, Unit
 from pipeline.pricing import check_affordable, cost_so_far, needs_approval
@@ -41,7 +41,7 @@ def test_the_cap_is_the_last_allowed_price(price: int, allowed: bool, unit: Unit
         (Unit.CREDITS, make_request(budget_usd=10**6), "budget_usd", "budget_credits"),
     ],
 )
-def test_units_never_mix(unit: Unit, request_: models.TrainRequest, field: str, instead: str) -> None:
+def test_units_never_mix(unit: Unit, request_: provider_requests.PictographRequest, field: str, instead: str) -> None:
     """A cap in the wrong unit is refused however high it is, and the right field is named."""
     with pytest.raises(ConfigurationError, match=f"set {instead} instead") as caught:
         check_affordable(make_estimate(1, unit), request_)

@@ -17,8 +17,10 @@ from pipeline.errors import (
 )
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationOutcome, OperationRecord
-from pipeline.models import Operation, TrainRequest
+from pipeline.models import Operation
+from pipeline.provider_requests import PictographRequest
 from pipeline.reattaching import choose_operation
+from pipeline.requests import TrainRequest
 from tests.intents import ME, NOON_S, OTHER, handle_of, intent_of, plan_of
 
 CLOSED = [OperationOutcome.FAILED, OperationOutcome.CANCELLED, OperationOutcome.REFUSED, OperationOutcome.LOST]
@@ -43,9 +45,9 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(str(tmp_path / "journal.db"), now=Hands())
 
 
-def request(**fields: Any) -> TrainRequest:
+def request(**fields: Any) -> PictographRequest:
     """Return a request for the road signs."""
-    return TrainRequest(**{"dataset": "road-signs", **fields})
+    return PictographRequest(**{"dataset": "road-signs", **fields})
 
 
 def choose(

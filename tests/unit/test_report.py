@@ -25,6 +25,7 @@ from pipeline.models import (
 )
 from pipeline.rendering import render_markdown, write_report
 from pipeline.report import (
+    describe_hosted,
     describe_progress,
     headline_metric,
     money_line,
@@ -39,6 +40,7 @@ from tests.unit.dossiers import (
     full_dossier,
     make_artifact,
     make_dossier,
+    make_hosted,
     make_smoke,
 )
 
@@ -162,7 +164,7 @@ class TestTerminal:
     """What a person at a terminal reads."""
 
     def test_a_full_run_is_summed_up(self) -> None:
-        """Money, metric, run, file, digest and report, in this order."""
+        """Money, metric, run, file, digest, hosted model and report, in this order."""
         dossier = full_dossier()
         dossier.artifact = make_artifact(mAP50=0.75, evaluated_images=12)
         report = dossier.report(END)
@@ -173,6 +175,7 @@ class TestTerminal:
             ("Run", "run-1 (r1)"),
             ("Model", str(RUNS / "model.onnx")),
             ("SHA-256", "b" * 64),
+            ("Hosted model", describe_hosted(make_hosted())),
             ("Report", str(report.plan.output_dir / "report.md")),
         ]
 

@@ -97,6 +97,7 @@ def test_nothing_is_kept_of_a_transaction_that_fails(sandbox: Sandbox) -> None:
             "net": 0,
             "balance": 1000,
             "runs": [],
+            "others": [],
         }
 
 

@@ -12,6 +12,7 @@ from pipeline.agreement import box_iou, count_found
 from pipeline.errors import InferenceError, OutputCheckError, OutputPathError
 from pipeline.inference import InferenceJob, InferenceResult, PictureReading
 from pipeline.models import (
+    HostedReport,
     LabelledBox,
     ModelArtifact,
     ModelFacts,
@@ -257,3 +258,30 @@ def test_a_semantic_region_over_everything_finds_nothing() -> None:
     small = sample(box("car", 10, 10, 20, 20))
     assert count_found(ModelTask.SEMANTIC_SEGMENTATION, small, [see("car", 0, 0, 100, 100)]).found == 0
     assert count_found(ModelTask.SEMANTIC_SEGMENTATION, small, [see("dog", 10, 10, 20, 20)]).found == 0
+
+
+# -- models that stay at the provider ---------------------------------------------------------------------------------
+
+
+def test_a_hosted_model_must_answer_everything_it_was_asked() -> None:
+    """One answer that is of no use is one too many."""
+    smoke.check_hosted(_hosted(), min_agreement=0.5)
+    with pytest.raises(OutputCheckError, match="answered 1 of 2 samples"):
+        smoke.check_hosted(_hosted(answered=1), min_agreement=0.5)
+
+
+def test_a_hosted_model_must_agree_with_its_labels() -> None:
+    """As much as a model that runs here; without labels there is nothing to agree with."""
+    with pytest.raises(OutputCheckError, match=r"agrees with 40\.0% of the labels, less than the 50\.0%"):
+        smoke.check_hosted(_hosted(agreement=0.4), min_agreement=0.5)
+    smoke.check_hosted(_hosted(agreement=None), min_agreement=0.5)
+
+
+def test_what_could_not_be_learned_is_no_verdict() -> None:
+    """A provider whose inference is down says nothing about the model."""
+    smoke.check_hosted(_hosted(answered=0, agreement=0.0, inconclusive="unavailable"), min_agreement=0.5)
+
+
+def _hosted(**changes: object) -> HostedReport:
+    facts = {"model_id": "m", "asked": 2, "answered": 2, "agreement": 0.5, "latency_s": 1.0}
+    return HostedReport.model_validate({**facts, **changes})

@@ -19,7 +19,8 @@ from prefect.states import Cancelled, Cancelling, Crashed, Paused, Scheduled
 from flows.sweep_runs import summarise
 from pipeline.journal import Journal
 from pipeline.mending import Mended
-from pipeline.models import RunStatus, SweepRequest
+from pipeline.models import RunStatus
+from pipeline.requests import SweepRequest
 from pipeline.sweeping import Action, FlowKind, FlowState, Found, SweepClass
 from tasks import interruption, sweeping
 from tests.unit.conftest import FakeProvider, make_profile, make_run

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.deferring import LATE_S
 from pipeline.journal_records import Owner
-from pipeline.models import RunStatus, SweepRequest, TrainingRun
+from pipeline.models import RunStatus, TrainingRun
+from pipeline.requests import SweepRequest
 from pipeline.sweeping import (
     IDLE_S,
     LOST_S,

@@ -1,0 +1,80 @@
+"""Is training data on this machine worth training on? Read before anything is uploaded, in the place of an export."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.collection import check_output_dir
+from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.exports import check_export, inspect_archive
+from pipeline.local_data import local_export, portraits_as_export, tiles_as_export
+from pipeline.models import ExportReport, TrainPlan
+from pipeline.portraits import inspect_portraits
+from pipeline.provider_requests import BluesightRequest
+from pipeline.tiles import inspect_tiles
+
+
+def inspect_own_data(plan: TrainPlan) -> ExportReport:
+    """Return what the request's training data holds.
+
+    Raises:
+        ConfigurationError: There is no such file or folder.
+        ExportRejectedError: It cannot give a model; the sentence holds every reason.
+    """
+    return _READERS[plan.profile.data](plan)
+
+
+def _archive(plan: TrainPlan) -> ExportReport:
+    path = _file(plan.request.dataset, "dataset")
+    check_output_dir(plan.output_dir)
+    export = local_export(plan.request.data_name, _digest(path), image_count=None, size_bytes=path.stat().st_size)
+    report = inspect_archive(path, export, plan, plan.output_dir / "samples")
+    check_export(report.export, plan)
+    return report
+
+
+def _tiles(plan: TrainPlan) -> ExportReport:
+    request = plan.asked_of(BluesightRequest)
+    path = _file(request.dataset, "dataset")
+    report = inspect_tiles(path, task=request.task, num_classes=request.num_classes)
+    found = tiles_as_export(report, request.data_name)
+    if request.validation is None:
+        return found
+    beside = inspect_tiles(
+        _file(request.validation, "validation"), task=request.task, num_classes=request.num_classes, role="validation"
+    )
+    return found.model_copy(update={"findings": (*found.findings, *tiles_as_export(beside, "validation").findings)})
+
+
+def _pictures(plan: TrainPlan) -> ExportReport:
+    folder = Path(plan.request.dataset).expanduser()
+    if not folder.is_dir():
+        raise _missing(plan.request.dataset, "dataset", "folder")
+    return portraits_as_export(inspect_portraits(folder), plan.request.data_name)
+
+
+_READERS: dict[str, Callable[[TrainPlan], ExportReport]] = {
+    "archive": _archive,
+    "tiles": _tiles,
+    "pictures": _pictures,
+}
+
+
+def _file(name: str, field: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise _missing(name, field, "file")
+    return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _missing(name: str, field: str, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{field}={name!r} is no {what} on this machine; correct the path", ErrorContext(field=field)
+    )

@@ -1,0 +1,341 @@
+"""What each provider can be asked for; a request is told apart by its ``provider``."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter
+
+from pipeline.requests import TrainConfig, TrainRequest, refused
+
+PipelineType = Literal["yolox", "detectron2", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation"]
+"""The training pipelines a request can name (Source: seed document "Training", checked 2026-11-20)."""
+
+GpuType = Literal["a10g", "a100", "h100", "auto"]
+"""GPU tiers a request can name; ``auto`` lets the provider choose where its API offers that."""
+
+_LOCAL_PATH = Annotated[str, Field(min_length=1, max_length=1000)]
+_MODEL = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", max_length=200)]
+
+
+class PictographRequest(TrainRequest):
+    """Train on a data set that is kept at Pictograph, with one of its pipelines."""
+
+    DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {
+        "export",
+        "pipeline",
+        "gpu",
+        "config",
+        "class_filter",
+        "status_filter",
+    }
+
+    NAMING: ClassVar[frozenset[str]] = frozenset({"dataset", "pipeline"})
+
+    provider: Literal["pictograph"] = "pictograph"
+    """The hosted provider that trains."""
+    export: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Name of an existing export; empty makes a fresh export of the data set for this run."""
+    pipeline: PipelineType = "yolox"
+    """The provider's training pipeline; it decides what the model outputs."""
+    gpu: GpuType = "a10g"
+    """GPU tier to train on."""
+    config: TrainConfig = TrainConfig()
+    """Hyperparameters."""
+    class_filter: tuple[str, ...] = ()
+    """Train on these classes only; empty means all. Applies to a fresh export."""
+    status_filter: Literal["new", "annotate", "review", "complete"] | None = "complete"
+    """Take only images in this review stage; empty takes all. Applies to a fresh export."""
+    gpu_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
+    """GPU minutes to price where the provider does not predict them itself; a budget needs them there."""
+    on_out_of_memory: Literal["fail", "larger_gpu", "half_batch"] = "fail"
+    """When the run does not fit into the GPU's memory: fail, or try again on the next tier or with half the batch."""
+
+    @property
+    def kind(self) -> str:
+        """The pipeline."""
+        return self.pipeline
+
+    @property
+    def tier(self) -> str:
+        """The GPU tier."""
+        return self.gpu
+
+    @property
+    def config_asked(self) -> TrainConfig:
+        """The hyperparameters."""
+        return self.config
+
+    @property
+    def expected_minutes(self) -> int | None:
+        """GPU minutes, where somebody has named them."""
+        return self.gpu_minutes
+
+    @property
+    def export_asked(self) -> str | None:
+        """The existing export to train on."""
+        return self.export
+
+    @property
+    def wanted_classes(self) -> tuple[str, ...]:
+        """The class filter."""
+        return self.class_filter
+
+    @property
+    def few_images_remedy(self) -> str:
+        """What to do about an export of too few images."""
+        return f"label more images, or relax status_filter={self.status_filter!r}"
+
+    @property
+    def data_remedy(self) -> str:
+        """What to do about an export that gives no model."""
+        if self.export:
+            return f"make a new export of {self.dataset!r} that holds labelled images"
+        return (
+            f"nothing in {self.dataset!r} passes status_filter={self.status_filter!r} and "
+            f"class_filter={list(self.class_filter)!r}; relax them or label images"
+        )
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other.
+
+        Raises:
+            ConfigurationError: They do; the error names one.
+        """
+        super().check()
+        if self.on_out_of_memory == "half_batch" and self.config.batch_size is None:
+            message = "on_out_of_memory='half_batch' needs to know what to halve; set batch_size"
+            raise refused("batch_size", message)
+        for field in ("class_filter", "status_filter"):
+            value = getattr(self, field)
+            # Not ``model_fields_set``: a request read back from storage has every field set.
+            if self.export and value and value != type(self).model_fields[field].default:
+                raise refused(
+                    field,
+                    f"{field}={value!r} applies to a fresh export only, but export={self.export!r} names an existing "
+                    f"one; leave one of them out",
+                )
+
+    def smaller(self, tiers: tuple[str, ...], used: str | None) -> Self | None:
+        """Return the request on the next tier, or with half the batch, as ``on_out_of_memory`` says."""
+        if self.on_out_of_memory == "larger_gpu":
+            known, at = [tier for tier in tiers if tier != "auto"], used or self.gpu
+            larger = known[known.index(at) + 1 :] if at in known else []
+            return self.model_copy(update={"gpu": larger[0]}) if larger else None
+        batch = self.config.batch_size
+        if self.on_out_of_memory == "half_batch" and batch is not None and batch > 1:
+            return self.model_copy(update={"config": self.config.model_copy(update={"batch_size": batch // 2})})
+        return None
+
+    def as_attempted(self, attempted: TrainRequest) -> Self:
+        """Return the request as an attempt that is open carried it out: on its tier, with its hyperparameters."""
+        return self.model_copy(update={"gpu": attempted.tier, "config": attempted.config_asked})
+
+
+class _LocalData(TrainRequest):
+    """A request whose training data lies on this machine."""
+
+    dataset: _LOCAL_PATH
+
+    @property
+    def data_name(self) -> str:
+        """The file's or folder's own name, without its extension."""
+        return PurePath(self.dataset).stem or self.dataset
+
+
+class ReplicateRequest(_LocalData):
+    """Train with a trainer that is published at Replicate, and push the result to a model of your own."""
+
+    DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {
+        "trainer",
+        "destination",
+        "pipeline",
+        "data_input",
+        "dataset_url",
+        "inputs",
+    }
+    NAMING: ClassVar[frozenset[str]] = frozenset({"dataset", "trainer", "destination", "pipeline"})
+
+    dataset: _LOCAL_PATH
+    """Path of the training data: a ZIP archive of labelled images; a Pictograph export is checked in full."""
+    provider: Literal["replicate"] = "replicate"
+    """The hosted provider that trains."""
+    trainer: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+:[0-9a-f]{64}$")]
+    """The trainer's version, as owner/name:64 hex digits."""
+    destination: _MODEL
+    """The model of yours that gets the new version, as owner/name."""
+    create_destination: bool = True
+    """Make the destination, privately, when there is none of that name."""
+    destination_hardware: Annotated[str, Field(min_length=1, max_length=60)] = "cpu"
+    """Hardware a destination that is made here predicts on."""
+    pipeline: PipelineType = "yolox"
+    """Which pipeline's outputs the trained ONNX has; also handed to a trainer that takes an input of this name."""
+    data_input: Annotated[str, Field(min_length=1, max_length=100)] = "train_data"
+    """The trainer's input that takes the address of the training data."""
+    dataset_url: Annotated[str, Field(pattern=r"^https?://", max_length=2000)] | None = None
+    """Where the trainer can fetch the same archive; needed above the provider's 100 MB limit for uploads."""
+    inputs: dict[str, JsonValue] = Field(default_factory=dict)
+    """The trainer's further inputs, handed over unchanged."""
+    hardware: Annotated[str, Field(min_length=1, max_length=60)] = "gpu-t4"
+    """The trainer's hardware, as its page names it: decides the price, and is not sent."""
+    gpu_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
+    """Minutes the training is expected to take; a budget needs them."""
+    smoke: Literal["auto", "onnx", "hosted", "none"] = "auto"
+    """How the model is tried: its ONNX here, the hosted version there, neither, or whichever there is."""
+    smoke_input: dict[str, JsonValue] = Field(default_factory=dict)
+    """Inputs of the prediction that tries the hosted version; an ``image`` that is not set is a sample."""
+
+    @property
+    def kind(self) -> str:
+        """The pipeline."""
+        return self.pipeline
+
+    @property
+    def tier(self) -> str:
+        """The trainer's hardware."""
+        return self.hardware
+
+    @property
+    def config_asked(self) -> TrainConfig:
+        """The trainer's inputs that are plain values."""
+        plain = {key: value for key, value in self.inputs.items() if isinstance(value, (bool, int, float, str))}
+        return TrainConfig(extra=plain)
+
+    @property
+    def expected_minutes(self) -> int | None:
+        """Minutes, where somebody has named them."""
+        return self.gpu_minutes
+
+    def tries_here(self, *, has_weights: bool) -> bool:
+        """Tell whether the ONNX among the weights is to run on this machine."""
+        return has_weights and self.smoke in {"auto", "onnx"}
+
+    def tries_there(self, *, has_weights: bool) -> bool:
+        """Tell whether the hosted version is to be asked."""
+        return self.smoke == "hosted" or (self.smoke == "auto" and not has_weights)
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other.
+
+        Raises:
+            ConfigurationError: They do; the error names one.
+        """
+        super().check()
+        if self.data_input in self.inputs:
+            message = f"inputs names {self.data_input!r}, which gets the address of the training data; leave it out"
+            raise refused("inputs", message)
+
+
+class BluesightRequest(_LocalData):
+    """Fine-tune Bluesight's satellite model on labelled tiles."""
+
+    DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {"validation", "task", "num_classes"}
+    NAMING: ClassVar[frozenset[str]] = frozenset({"dataset", "task", "num_classes"})
+
+    dataset: _LOCAL_PATH
+    """Path of the training data: one HDF5 file of labelled tiles."""
+    provider: Literal["bluesight"] = "bluesight"
+    """The hosted provider that trains."""
+    validation: _LOCAL_PATH | None = None
+    """Path of an HDF5 file of tiles to validate on, in the same format."""
+    task: Literal["classification", "segmentation"] = "classification"
+    """What the model is to do."""
+    num_classes: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Number of classes; needed for segmentation."""
+    on_unknown_create: Literal["stop", "repeat"] = "stop"
+    """When the answer to a create was lost, and nobody can tell whether a job was made: stop, or make another one."""
+    samples: Annotated[int, Field(ge=1, le=16)] = 2
+    """Tiles of the training data the hosted model is tried on."""
+
+    @property
+    def kind(self) -> str:
+        """The task."""
+        return self.task
+
+    @property
+    def repeats_unknown(self) -> bool:
+        """True with ``on_unknown_create=repeat``."""
+        return self.on_unknown_create == "repeat"
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other.
+
+        Raises:
+            ConfigurationError: They do; the error names one.
+        """
+        super().check()
+        if self.task == "segmentation" and self.num_classes is None:
+            message = "task='segmentation' needs to know how many classes there are; set num_classes"
+            raise refused("num_classes", message)
+
+
+class PhotogptRequest(_LocalData):
+    """Train PhotoGPT's model of one person on 12 to 20 pictures."""
+
+    DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {"age", "gender", "ethnicity", "eye_color"}
+    NAMING: ClassVar[frozenset[str]] = frozenset({"dataset", "age", "gender"})
+
+    dataset: _LOCAL_PATH
+    """Path of the folder that holds the pictures, and nothing else; its name is shown, names of pictures are not."""
+    provider: Literal["photogpt"] = "photogpt"
+    """The hosted provider that trains."""
+    age: Annotated[int, Field(ge=18, le=120)]
+    """The person's age in years."""
+    gender: Literal["Male", "Female"]
+    """The person's gender, as far as the provider knows words for it."""
+    ethnicity: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """The person's ethnicity, in free words."""
+    eye_color: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """The person's eye colour, in free words."""
+    price_credits: Annotated[int, Field(ge=1)] | None = None
+    """What a training costs, in credits, as you know it: the provider publishes no price; a budget needs it."""
+    smoke: bool = False
+    """Try the model by having one picture generated; the provider bills that."""
+    smoke_prompt: Annotated[str, Field(min_length=1, max_length=500)] = "portrait photo, plain background"
+    """What that picture is to show."""
+
+    def tries_there(self, *, has_weights: bool) -> bool:
+        """Tell whether a picture is to be generated: only when asked, for it is billed."""
+        _ = has_weights
+        return self.smoke
+
+    @property
+    def kind(self) -> str:
+        """A model of a person."""
+        return "portrait"
+
+
+def _provider_of(value: Any) -> str:
+    given = value.get("provider", "pictograph") if isinstance(value, dict) else getattr(value, "provider", "pictograph")
+    return str(given)
+
+
+AnyTrainRequest = Annotated[
+    Annotated[PictographRequest, Tag("pictograph")]
+    | Annotated[ReplicateRequest, Tag("replicate")]
+    | Annotated[BluesightRequest, Tag("bluesight")]
+    | Annotated[PhotogptRequest, Tag("photogpt")],
+    Discriminator(_provider_of),
+]
+"""A request to any provider; one that names none is meant for Pictograph."""
+
+REQUESTS: dict[str, type[TrainRequest]] = {
+    "pictograph": PictographRequest,
+    "replicate": ReplicateRequest,
+    "bluesight": BluesightRequest,
+    "photogpt": PhotogptRequest,
+}
+"""Each provider's request."""
+
+_reader: TypeAdapter[Any] = TypeAdapter(AnyTrainRequest)
+
+
+def read_request(value: object) -> TrainRequest:
+    """Return the request in a stored or submitted value.
+
+    Raises:
+        pydantic.ValidationError: It is none.
+    """
+    request: TrainRequest = _reader.validate_python(value)
+    return request

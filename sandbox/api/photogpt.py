@@ -1,0 +1,19 @@
+"""The emulated PhotoGPT API: its routes under the vendor's prefix, and the addresses of pictures."""
+
+from fastapi import APIRouter
+
+from sandbox.api import photogpt_generation, photogpt_images, photogpt_jobs, photogpt_models, photogpt_ping
+
+PREFIX = "/api"
+
+router = APIRouter()
+for part in (
+    photogpt_ping.router,
+    photogpt_models.router,
+    photogpt_images.of_models,
+    photogpt_images.router,
+    photogpt_generation.router,
+    photogpt_jobs.router,
+):
+    router.include_router(part, prefix=PREFIX)
+router.include_router(photogpt_images.addresses)

@@ -1,0 +1,5 @@
+"""The emulated Replicate API: its routes."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,158 @@
+"""What can be asked of each provider, and which provider a request is meant for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigurationError
+from pipeline.models import Operation, TrainPlan
+from pipeline.planning import fingerprint_request, resolve_plan
+from pipeline.provider_requests import (
+    REQUESTS,
+    BluesightRequest,
+    PhotogptRequest,
+    PictographRequest,
+    ReplicateRequest,
+    read_request,
+)
+from pipeline.requests import TrainRequest
+from tests.unit.conftest import make_profile, make_request
+
+TRAINER = "acme/trainer:" + "0" * 64
+ASKED: dict[str, dict[str, Any]] = {
+    "pictograph": {"dataset": "road-signs"},
+    "replicate": {"dataset": "signs.zip", "trainer": TRAINER, "destination": "acme/signs"},
+    "bluesight": {"dataset": "tiles.h5"},
+    "photogpt": {"dataset": "faces", "age": 30, "gender": "Female"},
+}
+"""The least that must be said to each provider."""
+
+
+@pytest.mark.parametrize("provider", ASKED)
+def test_a_request_is_read_as_its_providers(provider: str) -> None:
+    """And is the same after it was stored."""
+    request = read_request({"provider": provider, **ASKED[provider]})
+    assert type(request) is REQUESTS[provider]
+    assert read_request(request.model_dump(mode="json")) == request
+
+
+def test_a_request_that_names_no_provider_is_pictographs() -> None:
+    """As it was before there were others: stored requests and schedules go on."""
+    assert isinstance(read_request(ASKED["pictograph"]), PictographRequest)
+
+
+def test_a_mistake_is_told_of_the_provider_that_was_asked() -> None:
+    """Not of the three others as well."""
+    with pytest.raises(ValidationError) as caught:
+        read_request({"provider": "bluesight", "dataset": "tiles.h5", "task": "detection"})
+    assert [error["loc"] for error in caught.value.errors()] == [("bluesight", "task")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "field"),
+    [
+        (PictographRequest, {"on_out_of_memory": "half_batch"}, "batch_size"),
+        (PictographRequest, {"attempt": 2}, "attempt"),
+        (PictographRequest, {"operation": "a", "adopt": "b"}, "adopt"),
+        (PictographRequest, {"budget_usd": 1, "budget_credits": 1}, "budget_usd"),
+        (PictographRequest, {"export": "e", "class_filter": ("stop",)}, "class_filter"),
+        (BluesightRequest, {"task": "segmentation"}, "num_classes"),
+        (ReplicateRequest, {"inputs": {"train_data": "https://elsewhere.example"}}, "inputs"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(
+    kind: type[TrainRequest], fields: dict[str, Any], field: str
+) -> None:
+    """The error names the field to change."""
+    provider = next(name for name, request in REQUESTS.items() if request is kind)
+    with pytest.raises(ConfigurationError) as caught:
+        kind(**{"provider": provider, **ASKED[provider], **fields}).check()
+    assert caught.value.context.field == field
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked", "field"),
+    [
+        ({"cancels": "no"}, {"on_deadline": "cancel"}, "on_deadline"),
+        ({"cancels": "no"}, {"cancel_on_interrupt": True}, "cancel_on_interrupt"),
+        ({"prices": "none"}, {"budget_usd": 5}, "budget_usd"),
+        ({"prices": "none"}, {"budget_credits": 5}, "budget_credits"),
+    ],
+)
+def test_what_a_provider_cannot_do_is_refused_before_anything_is_made(
+    facts: dict[str, Any], asked: dict[str, Any], field: str
+) -> None:
+    """A wish that would be ignored later is an error now; the same wish elsewhere is none."""
+    with pytest.raises(ConfigurationError, match="Pictograph") as caught:
+        _plan(facts, asked)
+    assert caught.value.context.field == field
+    assert _plan({}, asked).request.provider == "pictograph"
+
+
+def _plan(facts: dict[str, Any], asked: dict[str, Any]) -> TrainPlan:
+    return resolve_plan(make_request(**asked), make_profile(**facts), Operation(id="op-1"))
+
+
+@pytest.mark.parametrize("provider", ASKED)
+def test_only_what_decides_the_model_is_in_the_fingerprint(provider: str) -> None:
+    """Limits and patience are not; every deciding field is one the request has."""
+    kind = REQUESTS[provider]
+    request = kind(**{"provider": provider, **ASKED[provider]})
+    patient = request.model_copy(update={"deadline_s": 5.0, "wait": "none", "output_dir": Path("elsewhere")})
+    assert fingerprint_request(patient) == fingerprint_request(request)
+    other = request.model_copy(update={"dataset": "another"})
+    assert fingerprint_request(other) != fingerprint_request(request)
+    assert set(kind.model_fields) >= kind.DECIDING >= {"dataset", "provider", "sandbox"}
+
+
+def test_the_command_that_comes_back_names_what_is_trained() -> None:
+    """What is as usual is left out."""
+    assert PictographRequest(dataset="ds", pipeline="sm_pytorch").options() == [
+        "--dataset",
+        "ds",
+        "--pipeline",
+        "sm_pytorch",
+    ]
+    assert PhotogptRequest(dataset="faces", age=30, gender="Male").options() == [
+        "--dataset",
+        "faces",
+        "--age",
+        "30",
+        "--gender",
+        "Male",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("smoke", "has_weights", "here", "there"),
+    [
+        ("auto", True, True, False),
+        ("auto", False, False, True),
+        ("onnx", True, True, False),
+        ("onnx", False, False, False),
+        ("hosted", True, False, True),
+        ("none", True, False, False),
+        ("none", False, False, False),
+    ],
+)
+def test_a_trained_version_is_tried_as_it_was_asked(smoke: str, has_weights: bool, here: bool, there: bool) -> None:
+    """Its ONNX here, the hosted version there, neither, or whichever there is."""
+    request = ReplicateRequest(**{**ASKED["replicate"], "smoke": smoke})
+    assert request.tries_here(has_weights=has_weights) is here
+    assert request.tries_there(has_weights=has_weights) is there
+
+
+def test_a_generated_picture_is_billed_and_so_only_made_when_asked() -> None:
+    """The others try a model that stays at the provider in any case."""
+    assert not PhotogptRequest(**ASKED["photogpt"]).tries_there(has_weights=False)
+    assert PhotogptRequest(**{**ASKED["photogpt"], "smoke": True}).tries_there(has_weights=False)
+    assert BluesightRequest(**ASKED["bluesight"]).tries_there(has_weights=False)
+
+
+def test_local_data_is_named_by_its_file() -> None:
+    """A path never gets into names of runs and artifacts."""
+    assert BluesightRequest(dataset="/home/me/secret-project/tiles.h5").data_name == "tiles"
