@@ -112,6 +112,9 @@ def _find_intents(
     for record in alone:
         if record.handle is not None or record.account != provider.account:
             continue
+        if not provider.profile.finds_runs:  # what is not seen is no sign that it is not there, however long
+            unsure[record.key] = f"{provider.profile.title} cannot be asked whether its job was made: look there"
+            continue
         try:
             run = _of_name(record, live) or _find(provider, record)
         except (ProviderError, ConfigurationError) as error:

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from sandbox.builtin import BuiltIn
 from sandbox.client import SandboxAccount
+from sandbox.datasets import DataError
 from sandbox.launch import SandboxStartError, default_home, ensure_running, find_running
 
 app = App(name="sandbox", help="A local training provider with the vendors' HTTP APIs.")
@@ -114,6 +116,44 @@ def tiles(path: Path, *, task: Task = "classification", count: int = 60, side: i
     try:
         _show(write_demonstration(path, Demonstration(task, count, side, seed)))
     except (ValueError, OSError, ModuleNotFoundError) as error:
+        raise SystemExit(f"sandbox: {error}") from error
+
+
+@app.command
+def archive(path: Path, *, data: BuiltIn = "road-signs", count: int | None = None, seed: int | None = None) -> None:
+    """Write a built-in data set as a ZIP archive of labelled images, which a trainer at Replicate can be given.
+
+    Args:
+        path: The archive to write.
+        data: The data set.
+        count: Images; the data set's own number when left out.
+        seed: Where the drawing begins; the same one gives the same images.
+    """
+    from sandbox.builtin import generate
+    from sandbox.exportzip import write_export
+
+    try:
+        images = generate(data, count=count, seed=seed)
+        counts = write_export(path, dataset=data, export=path.stem, images=images, include_images=True)
+    except (DataError, OSError) as error:
+        raise SystemExit(f"sandbox: {error}") from error
+    _show({"path": str(path), "images": counts.image_count, "annotations": counts.annotation_count})
+
+
+@app.command
+def portraits(folder: Path, *, count: int = 14, seed: int = 0) -> None:
+    """Draw pictures of a person who does not exist, which PhotoGPT can be given.
+
+    Args:
+        folder: Where they go.
+        count: Pictures, 12 to 20.
+        seed: Which person; the same one gives the same pictures.
+    """
+    from sandbox.portraits_demo import write_portraits
+
+    try:
+        _show({"folder": str(folder), "pictures": len(write_portraits(folder, count, seed))})
+    except (ValueError, OSError) as error:
         raise SystemExit(f"sandbox: {error}") from error
 
 

@@ -131,6 +131,16 @@ def test_an_intent_the_provider_denies_for_a_day_is_lost_and_released(journal: J
     assert look(journal, provider, CRASHED, LATER) == []
 
 
+def test_an_intent_at_a_provider_that_cannot_be_asked_is_never_given_up(journal: Journal) -> None:
+    """What such a provider does not show may be there all the same: a person decides, not a sweep."""
+    begin(journal, "op-1")
+    provider = Account()
+    provider.profile = make_profile(finds_runs=False)
+    (found,) = look(journal, provider, watch=LATER)
+    assert (found.sort, found.run) == (SweepClass.NO_RUN, None)
+    assert "cannot be asked" in found.reason
+
+
 def test_a_run_that_is_gone_for_a_day_stays_counted(journal: Journal) -> None:
     """It existed, and nobody can say what it cost: what was held counts as that."""
     begin(journal, "op-1", handle=HANDLE)

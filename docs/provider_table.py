@@ -1,0 +1,74 @@
+"""The README's table of providers, made from their profiles: ``python -m docs.provider_table`` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.models import GuaranteeLevel, ProviderProfile
+from providers.bluesight_profile import bluesight_profile
+from providers.photogpt_profile import photogpt_profile
+from providers.pictograph_profile import pictograph_profile
+from providers.replicate_profile import replicate_profile
+
+YES, NO, NOT_OFFERED = "yes", "no", "not offered"
+PROFILES: tuple[ProviderProfile, ...] = (
+    pictograph_profile(sandbox=False),
+    replicate_profile(sandbox=False),
+    bluesight_profile(sandbox=False),
+    photogpt_profile(sandbox=False),
+)
+"""The hosted providers."""
+
+_ONCE = {GuaranteeLevel.EXACTLY_ONCE: "exactly once", GuaranteeLevel.AT_MOST_ONCE: "at most once"}
+_DATA = {
+    "export": "an export made there",
+    "archive": "a ZIP archive here",
+    "tiles": "an HDF5 file here",
+    "pictures": "a folder of pictures here",
+}
+_PRICES = {
+    "provider": YES,
+    "rates": "minutes x a table of rates",
+    "configured": "what you say it is",
+    "none": NOT_OFFERED,
+}
+_WEIGHTS = {"onnx": "ONNX", "archive": "what the trainer returned", "none": NOT_OFFERED}
+_HERE = {"onnx": YES, "archive": "where there is an ONNX in it", "none": NO}
+_THERE = {"free": YES, "billed": "yes, billed", "none": NO}
+_CANCELS = {"yes": YES, "advice": "as advice", "no": NOT_OFFERED}
+
+FEATURES: tuple[tuple[str, Callable[[ProviderProfile], str]], ...] = (
+    ("one request, one paid training", lambda profile: _ONCE[profile.guarantee]),
+    ("training data", lambda profile: _DATA[profile.data]),
+    ("checked before anything is spent", lambda _: YES),
+    ("price before the training", lambda profile: _PRICES[profile.prices]),
+    ("what it really cost", lambda profile: _offered(profile.bills)),
+    ("progress while it trains", lambda profile: _offered(profile.shows_progress)),
+    ("the trainer's log", lambda profile: _offered(profile.shows_logs)),
+    ("early looks by webhook", lambda profile: _offered(profile.sends_webhooks)),
+    ("cancel", lambda profile: _CANCELS[profile.cancels]),
+    ("a run found after a lost answer", lambda profile: YES if profile.finds_runs else NOT_OFFERED),
+    ("runs started elsewhere found by the sweep", lambda profile: _offered(profile.lists_runs)),
+    ("weights to download", lambda profile: _WEIGHTS[profile.weights]),
+    ("the model is tried here", lambda profile: _HERE[profile.weights]),
+    ("the model is tried there", lambda profile: _THERE[profile.hosted_inference]),
+    ("account with a key", lambda profile: YES if profile.has_key else NOT_OFFERED),
+    ("rehearsal in the sandbox", lambda _: YES),
+)
+"""Each feature, and how a profile tells of it."""
+
+
+def _offered(fact: bool) -> str:  # noqa: FBT001 - a fact of the profile
+    return YES if fact else NOT_OFFERED
+
+
+def render() -> str:
+    """Return the table as Markdown."""
+    head = ["", *(profile.title for profile in PROFILES)]
+    rows = [[name, *(tell(profile) for profile in PROFILES)] for name, tell in FEATURES]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    print(render())  # noqa: T201 - what it is for
