@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from providers.replicate_profile import replicate_profile
+
 from pipeline.models import GuaranteeLevel, ProviderProfile
 from providers.bluesight_profile import bluesight_profile
 from providers.photogpt_profile import photogpt_profile
 from providers.pictograph_profile import pictograph_profile
-from providers.replicate_profile import replicate_profile
 
 YES, NO, NOT_OFFERED = "yes", "no", "not offered"
 PROFILES: tuple[ProviderProfile, ...] = (
@@ -58,7 +59,7 @@ FEATURES: tuple[tuple[str, Callable[[ProviderProfile], str]], ...] = (
 """Each feature, and how a profile tells of it."""
 
 
-def _offered(fact: bool) -> str:  # noqa: FBT001 - a fact of the profile
+def _offered(fact: bool) -> str:
     return YES if fact else NOT_OFFERED
 
 

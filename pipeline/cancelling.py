@@ -137,7 +137,7 @@ def _find(
     may_appear = record.handle is None and record.state in {OperationState.INTENT, OperationState.UNKNOWN}
     until, wait_s = clock.monotonic() + min(APPEAR_S, within_s), 1.0
     while True:
-        found = find_earlier(provider, plan, record.handle)
+        found = find_earlier(provider, plan, record.handle, record.body)
         left_s = until - clock.monotonic()
         if found is not None or not may_appear or left_s <= 0:
             return found

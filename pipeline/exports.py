@@ -133,6 +133,13 @@ def inspect_archive(archive: Path, export: Export, plan: TrainPlan, sample_dir: 
     )
 
 
+def describe_data(report: ExportReport) -> str:
+    """Return what the data holds in one line: counts, classes, and how much there is to remark on."""
+    images = "images not counted" if report.export.image_count is None else f"{report.export.image_count} images"
+    classes = ", ".join(f"{count.name} {count.objects}" for count in report.classes[:8])
+    return f"{', '.join(part for part in (images, classes) if part)}; {len(report.findings)} findings"
+
+
 def _counted(export: Export, content: Content) -> Export:
     """Return the export with the counts that nobody else has made."""
     if export.image_count is not None:

@@ -48,7 +48,7 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
 def describe_price(estimate: CostEstimate) -> str:
     """Return the price and what it is made of, such as ``$0.60 for 20 min on a10g``."""
     if estimate.source == "configured":
-        return f"{estimate.total}, as configured"
+        return str(estimate.total)
     return f"{estimate.total} for {estimate.gpu_minutes:g} min on {estimate.gpu}"
 
 

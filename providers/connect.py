@@ -116,9 +116,17 @@ def _bluesight(line: _Line) -> Provider:
     return BluesightProvider(line.key, options, bluesight_profile(sandbox=line.sandbox), times=times)
 
 
+def _photogpt(line: _Line) -> Provider:
+    from providers.photogpt import PhotogptProvider
+    from providers.photogpt_profile import photogpt_profile
+
+    return PhotogptProvider(_present(line.key), line.options, photogpt_profile(sandbox=line.sandbox))
+
+
 _ADAPTERS: dict[str, Callable[[_Line], Provider]] = {
     "pictograph": _pictograph,
     "bluesight": _bluesight,
+    "photogpt": _photogpt,
 }
 
 

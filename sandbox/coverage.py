@@ -2,7 +2,7 @@
 
 wire   captured from the vendor's published client or server   sdk   read in that client's source or fixtures
 src    read in the vendor's own published server               doc   the vendor's public documentation
-seed   the documents this project was asked from
+issue  a public issue thread of the vendor's projects          seed  the documents this project was asked from
 guess  our own inference, to be corrected when somebody sees the real thing
 """
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Provenance = Literal["wire", "sdk", "src", "doc", "seed", "guess"]
+Provenance = Literal["wire", "sdk", "src", "doc", "issue", "seed", "guess"]
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def read_object(request: Request, account_id: str, key: str) -> Response:
     path = (folder / key).resolve()
     if account is None or not path.is_relative_to(folder) or not path.is_file():
         return _xml(404, "NoSuchKey", "The specified key does not exist.")
-    return _serve(request, path, account)
+    return serve_file(request, path, account)
 
 
 def _refusal(request: Request, key: str, now_s: float) -> Response | None:
@@ -86,7 +86,8 @@ def _xml(status: int, code: str, message: str) -> Response:
     return Response(text, status, media_type="application/xml; charset=UTF-8")
 
 
-def _serve(request: Request, path: Path, account: Account) -> Response:
+def serve_file(request: Request, path: Path, account: Account) -> Response:
+    """Answer a file, or the part of it that was asked for, with the digests the account's settings choose."""
     size, md5 = path.stat().st_size, file_md5(path)
     headers = {"Accept-Ranges": "bytes", "Last-Modified": formatdate(path.stat().st_mtime, usegmt=True)}
     headers |= _digest_headers(account, md5)

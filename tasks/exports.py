@@ -7,7 +7,7 @@ import time
 from prefect import task
 
 from pipeline.collection import collect
-from pipeline.exports import await_export, check_export, inspect_archive
+from pipeline.exports import await_export, check_export, describe_data, inspect_archive
 from pipeline.models import ExportReport, TrainPlan
 from pipeline.own_data import inspect_own_data
 from tasks.credentials import open_provider
@@ -32,8 +32,7 @@ def validate_export(plan: TrainPlan) -> ExportReport:
     rows = [item.model_dump(mode="json") for item in report.findings] or [NO_FINDINGS]
     with Display() as display:
         display.table(rows, artifact_key("findings", plan.request), f"Export {report.export.name}")
-    classes = ", ".join(f"{count.name} {count.objects}" for count in report.classes[:8]) or "unknown classes"
-    say(f"export: {report.export.image_count} images, {classes}; {len(report.findings)} findings")
+    say(f"{'export' if plan.profile.data == 'export' else 'data'}: {describe_data(report)}")
     return report
 
 

@@ -1,0 +1,145 @@
+"""The parts of the emulated Replicate API that need no server: running a version, words, prices, logs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from pipeline.decoding import Family, Reading, decode, preprocess
+from sandbox.accounts import Account
+from sandbox.datasets import DataError
+from sandbox.lifecycle import script_of
+from sandbox.replicate_inference import predict
+from sandbox.replicate_logs import complete_logs, scripted_logs
+from sandbox.replicate_prices import MICRO_USD_PER_S, NAMES, cost
+from sandbox.replicate_words import new_run_id, stamp, word
+from sandbox.requestlog import redacted
+from sandbox.script import locate
+from sandbox.settings import AccountSettings
+from sandbox.tinymodel import SIDE, tiny_model
+
+CLASSES = ("a", "b", "c")
+
+
+def _version(folder: Path, pipeline: str, seed: int) -> tuple[Path, Path]:
+    model, config = folder / "model.onnx", folder / "config.json"
+    model.write_bytes(tiny_model(pipeline, CLASSES, seed=seed))
+    config.write_text(json.dumps({"pipeline": pipeline, "classes": CLASSES, "input_size": [SIDE, SIDE]}))
+    return model, config
+
+
+def _picture(width: int = SIDE, height: int = SIDE) -> tuple[bytes, np.ndarray[Any, np.dtype[np.uint8]]]:
+    pixels = np.random.default_rng(5).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue(), pixels
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "size"),
+    [("yolox", (SIDE, SIDE)), ("yolox", (SIDE, SIDE // 2)), ("rfdetr_detection", (SIDE, SIDE))],
+)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_detector_is_read_as_the_pipeline_reads_it(
+    pipeline: str, size: tuple[int, int], seed: int, tmp_path: Path
+) -> None:
+    """Two decoders that know nothing of each other find the same best box (cut at the border here), class and score."""
+    model, config = _version(tmp_path, pipeline, seed)
+    content, pixels = _picture(*size)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    family = Family(pipeline)
+    outputs = session.run(None, {"images": preprocess(family, pixels, (SIDE, SIDE))})
+    wanted = decode(outputs, Reading(family, CLASSES, (SIDE, SIDE), pixels.shape[:2], 0.05))[0].prediction
+    found = predict(model, config, content, 0.05)["detections"][0]
+    assert wanted.box is not None
+    x, y, width, height = wanted.box
+    assert found["label"] == wanted.name
+    assert found["score"] == pytest.approx(wanted.confidence, abs=1e-3)
+    inside = np.clip([x, y, x + width, y + height], 0, [*size] * 2)
+    assert found["box"] == pytest.approx(inside.tolist(), abs=0.11)
+
+
+def test_a_classifier_and_shares(tmp_path: Path) -> None:
+    """Classes are probabilities, the largest first; shares are of the picture, the background left out."""
+    content, _ = _picture(50, 40)
+    classes = predict(*_version(tmp_path, "classification", 0), content, 0.5)["classes"]
+    assert sorted(row["label"] for row in classes) == list(CLASSES)
+    assert sum(row["score"] for row in classes) == pytest.approx(1, abs=1e-3)
+    assert classes[0]["score"] == max(row["score"] for row in classes)
+    shares = predict(*_version(tmp_path, "sm_pytorch", 0), content, 0.5)["shares"]
+    assert 0 < sum(row["score"] for row in shares) <= 1
+
+
+@pytest.mark.parametrize("pipeline", ["rfdetr_segmentation", "detectron2", "rfdetr_keypoint"])
+def test_other_pipelines_answer_boxes(pipeline: str, tmp_path: Path) -> None:
+    """Whatever a network has besides boxes, its boxes lie in the picture."""
+    content, _ = _picture()
+    found = predict(*_version(tmp_path, pipeline, 0), content, 0.0)["detections"]
+    assert found
+    assert all(0 <= edge <= SIDE for row in found for edge in row["box"])
+
+
+def test_what_is_no_picture(tmp_path: Path) -> None:
+    """It is told as such."""
+    with pytest.raises(DataError, match="image"):
+        predict(*_version(tmp_path, "yolox", 0), b"PK", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("digits", "text"),
+    [(3, "2001-09-09T01:46:40.123Z"), (6, "2001-09-09T01:46:40.123456Z"), (9, "2001-09-09T01:46:40.123456000Z")],
+)
+def test_instants(digits: int, text: str) -> None:
+    """As many digits as each kind of answer has; nothing for what did not happen."""
+    assert stamp(1_000_000_000.123456, digits) == text
+    assert stamp(None) is None
+
+
+def test_words_and_ids() -> None:
+    """The script's words become the vendor's, others stay; ids differ."""
+    assert [word(text) for text in ("pending", "queued", "running", "completed", "cancelled", "failed", "odd")] == [
+        *("starting", "starting", "processing", "succeeded", "canceled", "failed", "odd")
+    ]
+    assert len({new_run_id() for _ in range(100)}) == 100
+
+
+def test_prices() -> None:
+    """Each hardware has a name and a price; a begun micro-USD, or credit, is paid whole."""
+    assert sorted(NAMES) == sorted(MICRO_USD_PER_S)
+    in_money, in_credits = (Account("a", "k", "o", AccountSettings(billing=unit)) for unit in ("micro_usd", "credits"))
+    assert cost(in_money, "gpu-h100", 0.001) == 2
+    assert cost(in_credits, "gpu-h100", 60) == 10
+    assert cost(in_money, "gpu-t4", -1) == 0
+
+
+def test_logs_only_grow() -> None:
+    """At every point of a script, whatever its steps, the logs begin with those of every point before."""
+    steps = [
+        {"status": "queued", "for_s": 2},
+        {"status": "running", "for_s": 5, "epochs": 7},
+        {"status": "odd", "for_s": 2},
+        {"status": "completed"},
+    ]
+    row = {"id": "x", "data": {"input": {"epochs": 7}, "script": AccountSettings().script.model_dump(mode="json")}}
+    row["data"]["script"] |= {"steps": steps}
+    script, before = script_of(row), ""
+    for tenth in range(100):
+        logs = scripted_logs(row, locate(script, tenth / 10)) or ""
+        assert logs.startswith(before)
+        before = logs
+    assert before == complete_logs(row)
+    assert " 42%|####      | 3/7 [00:12<00:16, 0.25it/s]\n" in before
+
+
+def test_no_signature_is_logged() -> None:
+    """A link's signature is a secret, whichever vendor's; what goes with it is kept."""
+    assert redacted("owner=a&expiry=1&signature=ab%2Bc%3D") == "owner=a&expiry=1&signature=…"
+    assert redacted("X-Sandbox-Signature=abc&x=1") == "X-Sandbox-Signature=…&x=1"
+    assert redacted("resignature=abc") == "resignature=abc"
