@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_CLASSES = 10_000
 """Most classes believed."""
+MAX_METRICS = 200
+"""Most figures believed."""
 MAX_WORD_CHARS = 200
 """Longest class name, or name of an architecture or a task, believed."""
 MAX_SIDE = 16_384
@@ -23,6 +26,8 @@ class TrainedConfig:
     task: str | None = None
     input_size: tuple[int, int] | None = None
     """Height and width in pixels."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Held-out figures by name."""
 
 
 def read_config(content: bytes) -> TrainedConfig:
@@ -40,6 +45,7 @@ def read_config(content: bytes) -> TrainedConfig:
         _word(document.get("architecture")),
         _word(document.get("task")),
         _size(document.get("input_size")),
+        _metrics(document.get("metrics")),
     )
 
 
@@ -49,6 +55,16 @@ def _classes(value: Any) -> tuple[str, ...]:
     names = tuple(word for entry in value if (word := _word(entry)) is not None)
     # All or none: with one name left out, every number after it would mean another class.
     return names if len(names) == len(value) == len(set(names)) else ()
+
+
+def _metrics(value: Any) -> dict[str, float]:
+    """Return the figures among the values; what is nested or no number is left out."""
+    rows = list(value.items())[:MAX_METRICS] if isinstance(value, dict) else []
+    return {
+        name: figure
+        for name, figure in rows
+        if _word(name) and isinstance(figure, (int, float)) and not isinstance(figure, bool) and math.isfinite(figure)
+    }
 
 
 def _word(value: Any) -> str | None:

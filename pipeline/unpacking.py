@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bounded_reads import CHUNK_BYTES
@@ -60,6 +60,8 @@ class UnpackedModel:
     """As its config says."""
     input_size: tuple[int, int] | None = None
     """Height and width in pixels, as its config says."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Held-out figures, as its config says."""
 
 
 def unpack_model(downloaded: Path, folder: Path, *, max_bytes: int) -> UnpackedModel | None:
@@ -173,6 +175,7 @@ def _take(packed: Packed, chosen: Member | None, config: TrainedConfig, folder: 
         config.architecture,
         config.task,
         config.input_size,
+        config.metrics,
     )
 
 

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 
 from pipeline.collection import CANDIDATE_NAME, CollectedFile, describe_artifact
-from pipeline.models import ModelArtifact, ModelFacts, ModelTask, Skipped, TrainPlan
+from pipeline.models import ModelArtifact, ModelFacts, Skipped, TrainPlan
 from pipeline.unpacking import UnpackedModel, unpack_model
 
 WEIGHTS_NAME = "weights"
@@ -36,6 +36,6 @@ def _with_facts(model: ModelFacts, found: UnpackedModel) -> ModelFacts:
         update={
             "classes": model.classes or found.classes,
             "architecture": model.architecture or found.architecture,
-            "task": model.task if found.task is None else ModelTask(found.task),
+            "metrics": {**found.metrics, **model.metrics},
         }
     )

@@ -17,6 +17,7 @@ from pipeline.budget import Caps
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.journal import Journal
 from pipeline.provider import Provider
+from pipeline.provider_requests import ReplicateRequest
 from pipeline.requests import TrainRequest
 from providers.http import ClientOptions
 from providers.retry import RetryPolicy
@@ -83,8 +84,8 @@ def connect(asked: TrainRequest | str, *, sandbox: bool, api_key: SecretStr | No
     """
     name = asked if isinstance(asked, str) else asked.provider
     vendor = VENDORS.get(name)
-    if vendor is None or name not in _ADAPTERS:
-        message = f"There is no provider {name!r}: use one of {', '.join(_ADAPTERS)}."
+    if vendor is None:
+        message = f"There is no provider {name!r}: use one of {', '.join(VENDORS)}."
         raise ConfigurationError(message, ErrorContext(field="provider"))
     settings = read_settings()
     url, key = _sandbox_address(settings, vendor) if sandbox else _hosted_address(settings, vendor, api_key)
@@ -106,6 +107,25 @@ def _pictograph(line: _Line) -> Provider:
     return PictographProvider(_present(line.key), line.options, profile)
 
 
+def _replicate(line: _Line) -> Provider:
+    from providers.replicate import ReplicateProvider
+    from providers.replicate_profile import PIPELINES, replicate_profile
+    from providers.replicate_values import ReplicateSetup
+
+    webhook_url = line.settings.replicate_webhook_url
+    if webhook_url is not None and not line.sandbox and not webhook_url.startswith("https://"):
+        message = "REPLICATE_WEBHOOK_URL is not an https address, and the provider calls no other: correct or unset it."
+        raise ConfigurationError(message, ErrorContext(field="REPLICATE_WEBHOOK_URL"))
+    request = line.request if isinstance(line.request, ReplicateRequest) else None
+    setup = ReplicateSetup(
+        hardware=request.hardware if request is not None else None,
+        task=PIPELINES[request.pipeline] if request is not None else None,
+        rates={name: usd * 1_000_000 for name, usd in line.settings.replicate_rates.items()},
+        webhook=webhook_url,
+    )
+    return ReplicateProvider(_present(line.key), line.options, replicate_profile(sandbox=line.sandbox), setup)
+
+
 def _bluesight(line: _Line) -> Provider:
     from providers.bluesight import BluesightProvider
     from providers.bluesight_profile import bluesight_profile
@@ -125,6 +145,7 @@ def _photogpt(line: _Line) -> Provider:
 
 _ADAPTERS: dict[str, Callable[[_Line], Provider]] = {
     "pictograph": _pictograph,
+    "replicate": _replicate,
     "bluesight": _bluesight,
     "photogpt": _photogpt,
 }

@@ -1,6 +1,7 @@
-"""Reads files from signed URLs: no key, no compression, resumable, and everything the storage says about the bytes.
+"""Reads files from signed URLs: no compression, resumable, and everything the storage says about the bytes.
 
-A signed URL is a secret for as long as it is valid: messages say which object is being read, never where.
+No key is sent but to addresses that a vendor's own rule names. A signed URL is a secret for as long as it is valid:
+messages say which object is being read, never where.
 """
 
 from __future__ import annotations
@@ -87,12 +88,21 @@ def _number(text: str | None) -> int | None:
 
 
 class SignedStorage:
-    """Opens signed URLs; ``timeout_s`` is the API client's, and ``LEAST_READ_S`` the least to wait for bytes."""
+    """Opens signed URLs; ``timeout_s`` is the API client's, and ``LEAST_READ_S`` the least to wait for bytes.
+
+    ``headers_for`` names the headers of an address, where a vendor's storage wants the key: of every address anew.
+    """
 
     def __init__(
-        self, *, require_https: bool, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        *,
+        require_https: bool,
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        headers_for: Callable[[httpx.URL], dict[str, str]] = lambda _: {},
     ) -> None:
         self._require_https = require_https
+        self._headers_for = headers_for
         self._timeout = httpx.Timeout(timeout_s, read=max(timeout_s, LEAST_READ_S))
         self._transport = transport
         self._clients: dict[bool, httpx.Client] = {}
@@ -140,7 +150,7 @@ class SignedStorage:
     def _send(self, url: str, subject: str, headers: dict[str, str]) -> httpx.Response:
         client = self._client(url)
         try:
-            request = client.build_request("GET", url, headers=headers)
+            request = client.build_request("GET", url, headers={**headers, **self._headers_for(httpx.URL(url))})
             return client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise transport_failure(subject, exc, ErrorContext(operation="storage.get")) from exc

@@ -255,7 +255,7 @@ def test_a_sandbox_that_does_not_start_is_our_error(fake_sandbox: ModuleType) ->
 
 def test_an_unknown_provider_is_named() -> None:
     """The message names what was asked and what there is."""
-    with pytest.raises(ConfigurationError, match=r"'replicant'.*pictograph, bluesight, photogpt"):
+    with pytest.raises(ConfigurationError, match=r"'replicant'.*pictograph, replicate, bluesight, photogpt"):
         connect("replicant", sandbox=True)
 
 

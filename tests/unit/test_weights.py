@@ -16,7 +16,8 @@ from sandbox.tinymodel import tiny_model
 from tests.unit.conftest import make_plan
 
 FACTS = ModelFacts(model_id="acme/signs:1", name="signs", status="ready", task=ModelTask.OBJECT_DETECTION)
-CONFIG = {"architecture": "yolox", "task": "object_detection", "classes": ["stop", "yield"]}
+METRICS = {"mAP50": 0.9, "mAP": float("nan"), "per_class": {"stop": 1.0}, "evaluated_images": 4}
+CONFIG = {"architecture": "yolox", "task": "object_detection", "classes": ["stop", "yield"], "metrics": METRICS}
 
 
 def _tar(entries: dict[str, bytes]) -> bytes:
@@ -47,6 +48,7 @@ def test_the_model_in_an_archive_is_the_candidate(tmp_path: Path) -> None:
     assert artifact.path.read_bytes() == model
     assert (artifact.size_bytes, artifact.sha256) == (len(model), hashlib.sha256(model).hexdigest())
     assert (artifact.model.classes, artifact.model.architecture) == (("stop", "yield"), "yolox")
+    assert artifact.model.metrics == {"mAP50": 0.9, "evaluated_images": 4}
     assert (plan.output_dir / WEIGHTS_NAME).exists()
 
 
