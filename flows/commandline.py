@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 
+from flows.live import shown
+from flows.provider_commands import COMMANDS, Asked, Json, OwnFirst, Verbose
+from flows.usage import UsageError, explain, read_scalar
 from pipeline.dossier import read_report
 from pipeline.models import Outcome, RunReport
-from pipeline.provider_requests import BluesightRequest, PhotogptRequest, PictographRequest, ReplicateRequest
+from pipeline.provider_requests import PictographRequest
 from pipeline.report import summary_json, summary_rows
 from pipeline.requests import TrainConfig, TrainRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DemoName = Literal["road-signs", "digits"]
 
@@ -42,8 +37,6 @@ EXIT_CODES = {
 """What the process returns for each outcome."""
 INTERRUPTED = 130
 """What the process returns after Ctrl-C; the training goes on."""
-SERVER_START_S = 120
-"""Seconds Prefect's temporary server may take to start."""
 DEMOS: dict[DemoName, tuple[str, str]] = {
     "road-signs": ("road-signs", "drawn road signs"),
     "digits": ("digits-scenes", "handwritten digits in photographs"),
@@ -54,23 +47,17 @@ DEMO = PictographRequest(dataset=DEMOS["road-signs"][0], sandbox=True)
 PROMISE = "No account is used, no real money is spent, and the model must not replace a hosted one."
 DEMO_LINE = f"Rehearsal: no arguments given, so this trains a small detector in the local sandbox. {PROMISE}"
 
-RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
-"""Prefect's loggers for the lines of a run; what stages say goes through them to the run's page."""
-
 HELP = """Train a vision model at a hosted provider, watch it, verify the file, and accept it only when it works.
 
 Without any argument this runs a rehearsal in the local sandbox, with --demo digits one on real pictures. Otherwise it
-talks to the hosted provider, whose key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
+talks to the hosted provider that the command names (its --help lists what it can be asked), and to Pictograph without a
+command, whose key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
 
 Exit codes: 0 accepted, submitted (--wait none) or skipped - 1 failed - 2 usage or configuration - 3 export or model
 rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled, no run goes on - 130 interrupted.
 """
 
-app = App(name="python -m flows.train_pipeline", help=HELP, result_action="return_value")
-
-
-class _UsageError(ValueError):
-    """Options that are right one by one and wrong together."""
+app = App(name="python -m flows.train_pipeline", help=HELP, help_formatter=OwnFirst(), result_action="return_value")
 
 
 class _Options(PictographRequest):
@@ -79,50 +66,40 @@ class _Options(PictographRequest):
     dataset: Annotated[
         str, Field(description=PictographRequest.model_fields["dataset"].description), Parameter(show_default=False)
     ] = ""
+    provider: Annotated[Literal["pictograph"], Parameter(show=False)] = "pictograph"
     config: Annotated[TrainConfig, Parameter(name="*")] = TrainConfig()
 
     def to_request(self, demo: DemoName | None = None) -> TrainRequest:
         """Return the plain request, remembering what was given and what was left out.
 
         Raises:
-            _UsageError: There is no usable data set, or the rehearsal asked for has another one.
+            UsageError: There is no usable data set, or the rehearsal asked for has another one.
         """
         given = {name: getattr(self, name) for name in self.model_fields_set}
         if demo is not None:
             given = _rehearsed(demo, given)
         elif "dataset" not in given:
-            raise _UsageError("--dataset is required.")
-        extra = {name: _scalar(value) for name, value in self.config.extra.items()}
+            raise UsageError("--dataset is required.")
+        extra = {name: read_scalar(value) for name, value in self.config.extra.items()}
         given["config"] = TrainConfig(**{**self.config.model_dump(exclude={"extra"}), "extra": extra})
         try:
             return PictographRequest(**given)
         except ValidationError as error:
-            raise _UsageError("the options cannot be used together") from error
+            raise UsageError("the options cannot be used together") from error
 
 
 def _rehearsed(demo: DemoName, given: dict[str, Any]) -> dict[str, Any]:
     """Add what a rehearsal means to what was given, which must not say the opposite."""
     means = {"dataset": DEMOS[demo][0], "sandbox": True}
     if given.get("sandbox") is False:
-        raise _UsageError(f"--no-sandbox contradicts --demo {demo}, which runs in the sandbox: leave one of them out.")
+        raise UsageError(f"--no-sandbox contradicts --demo {demo}, which runs in the sandbox: leave one of them out.")
     asked = given.get("dataset", means["dataset"])
     if asked != means["dataset"]:
-        raise _UsageError(
+        raise UsageError(
             f"--dataset {asked!r} contradicts --demo {demo}, which trains on {means['dataset']!r}: leave one of them "
             "out, and give --sandbox to rehearse with a data set of your choice."
         )
     return {**given, **means}
-
-
-def _scalar(value: bool | float | str) -> bool | int | float | str:
-    """Read a number or truth value out of what the shell hands over as text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        read = json.loads(value)
-    except ValueError:
-        return value
-    return read if isinstance(read, (bool, int, float)) else value
 
 
 @app.default
@@ -130,10 +107,10 @@ def run(
     *,
     options: Annotated[_Options, Parameter(name="*")] = _Options(),  # noqa: B008 -- a frozen value
     demo: DemoName | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False,
-) -> int:
-    """Train, watch, collect and accept one model.
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> Asked:
+    """Train on a data set at Pictograph: what is meant without a command as well.
 
     Args:
         options: What to train; --dataset is required without --demo.
@@ -145,54 +122,12 @@ def run(
     if demo is not None:
         line = f"Rehearsal: this trains a small model on {DEMOS[demo][1]} in the local sandbox. {PROMISE}"
         _announce(line, as_json=as_json)
-    return execute(request, as_json=as_json, verbose=verbose)
+    return Asked(request, as_json, verbose)
 
 
-_Json = Annotated[bool, Parameter(name="--json", negative="")]
-_Verbose = Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")]
 app.command(run, name="pictograph")
-
-
-@app.command
-def replicate(
-    *, options: Annotated[ReplicateRequest, Parameter(name="*")], as_json: _Json = False, verbose: _Verbose = False
-) -> int:
-    """Train with a trainer at Replicate, watch it, collect its weights, and accept the model only when it works.
-
-    Args:
-        options: What to train; the token is read from REPLICATE_API_TOKEN (or --credentials), unless --sandbox is.
-        as_json: Print one JSON line on standard output instead of the summary.
-        verbose: Also show Prefect's own log lines.
-    """
-    return execute(options, as_json=as_json, verbose=verbose)
-
-
-@app.command
-def bluesight(
-    *, options: Annotated[BluesightRequest, Parameter(name="*")], as_json: _Json = False, verbose: _Verbose = False
-) -> int:
-    """Fine-tune Bluesight's satellite model on labelled tiles, and try it there on some of them.
-
-    Args:
-        options: What to train; Bluesight has no accounts, BLUESIGHT_BASE_URL names another server of it.
-        as_json: Print one JSON line on standard output instead of the summary.
-        verbose: Also show Prefect's own log lines.
-    """
-    return execute(options, as_json=as_json, verbose=verbose)
-
-
-@app.command
-def photogpt(
-    *, options: Annotated[PhotogptRequest, Parameter(name="*")], as_json: _Json = False, verbose: _Verbose = False
-) -> int:
-    """Train PhotoGPT's model of one person on 12 to 20 pictures.
-
-    Args:
-        options: What to train; the key is read from PHOTOGPT_API_KEY (or --credentials), unless --sandbox is given.
-        as_json: Print one JSON line on standard output instead of the summary.
-        verbose: Also show Prefect's own log lines.
-    """
-    return execute(options, as_json=as_json, verbose=verbose)
+for _command in COMMANDS:
+    app.command(_command)
 
 
 def _announce(line: str, *, as_json: bool) -> None:
@@ -209,29 +144,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return execute(DEMO, as_json=as_json, verbose=len(given) > as_json)
     try:
         result = app(given, exit_on_error=False, print_error=False)
-    except (CycloptsError, _UsageError) as error:
+    except (CycloptsError, UsageError) as error:
         return refuse(error)
-    return result if isinstance(result, int) else 0
+    if not isinstance(result, Asked):  # --help and --version have been answered
+        return 0
+    return execute(result.request, as_json=result.as_json, verbose=result.verbose)
 
 
-def refuse(error: CycloptsError | _UsageError) -> int:
+def refuse(error: CycloptsError | UsageError) -> int:
     """Say what is wrong with a command line, and return the exit code."""
     for line in explain(error):
         Console(stderr=True, soft_wrap=True).print(f"error: {line}", highlight=False, markup=False)
     return EXIT_CODES[Outcome.USAGE]
-
-
-def explain(error: CycloptsError | _UsageError) -> list[str]:
-    """Return one line for each mistake: the option, the value, what is allowed."""
-    cause = error.__cause__
-    if not isinstance(cause, ValidationError):
-        return [f"{error} Try --help."]
-    lines = []
-    for item in cause.errors(include_url=False):
-        option = "--" + str(item["loc"][-1]).replace("_", "-")
-        missing = item["type"] == "missing"
-        lines.append(f"{option} is required. Try --help." if missing else f"{option} {item['input']!r}: {item['msg']}")
-    return lines
 
 
 def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = False) -> int:
@@ -263,80 +187,3 @@ def _print_summary(report: RunReport) -> None:
     console.print(f"{'Verdict':<16} [{colour}]{verdict}[/]: {escape(report.message)}")
     for name, value in summary_rows(report):
         console.print(f"{name:<16} {value}", markup=False)
-
-
-class _LineHandler(logging.Handler):
-    """Shows our own log lines: a live line on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console, status: Status | None) -> None:
-        super().__init__(logging.INFO)
-        self._console = console
-        self._status = status
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show one line."""
-        if not getattr(record, "train_pipeline", False):
-            return
-        line = record.getMessage()
-        if self._status is not None:  # an answer is being typed where it would be drawn
-            self._status.stop() if getattr(record, "asks", False) else self._status.start()
-        if self._status is not None and getattr(record, "percent", None) is not None:
-            self._status.update(line)
-            return
-        style = "yellow" if record.levelno >= logging.WARNING else None
-        self._console.print(f"{self._time(record)} {line}", style=style, highlight=False, markup=False)
-
-    @staticmethod
-    def _time(record: logging.LogRecord) -> str:
-        return logging.Formatter().formatTime(record, "%H:%M:%S")
-
-
-def hush_server() -> None:
-    """Keep the temporary server, which Prefect starts when none is configured, from writing between our lines."""
-    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    logging.getLogger("prefect").setLevel(logging.WARNING)
-    for name in RUN_LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
-
-
-@contextmanager
-def shown(console: Console, *, verbose: bool) -> Iterator[None]:
-    """Show what a flow says while it runs, with or without Prefect's own lines, and give its server time to start."""
-    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
-
-    # Prefect gives its temporary server 20 s; a busy machine with a new database needs more.
-    patience_s = max(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value(), SERVER_START_S)
-    if not verbose:
-        hush_server()
-    with (
-        live_lines(console, verbose=verbose),
-        temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: patience_s}),
-    ):
-        yield
-
-
-@contextmanager
-def live_lines(console: Console, *, verbose: bool) -> Iterator[None]:
-    """Show our lines, and Prefect's own only when asked."""
-    loggers = [logging.getLogger(name) for name in (*RUN_LOGGERS, "train_pipeline")]
-    status = console.status("starting Prefect") if console.is_terminal else None
-    handler = _LineHandler(console, status)
-    quieted: list[tuple[Any, int]] = []
-    if not verbose:
-        for noisy in logging.getLogger().handlers:
-            quieted.append((noisy, noisy.level))
-            noisy.setLevel(logging.CRITICAL)
-    for logger in loggers:
-        logger.addHandler(handler)
-    if status is not None:
-        status.start()
-    try:
-        yield
-    finally:
-        if status is not None:
-            status.stop()
-        for logger in loggers:
-            logger.removeHandler(handler)
-        for noisy, level in quieted:
-            noisy.setLevel(level)

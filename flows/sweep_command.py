@@ -9,13 +9,15 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from flows.commandline import INTERRUPTED, refuse, shown
+from flows.commandline import INTERRUPTED, refuse
+from flows.live import shown
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.requests import SweepRequest
 
 HELP = """Find every training that is billed or waits to be collected, and do what the policies say.
 
-It sweeps the hosted account whose key is in PICTOGRAPH_API_KEY (or --credentials), or the local sandbox (--sandbox).
+It sweeps the account at Pictograph, or at the --provider named, whose key is in the environment (PICTOGRAPH_API_KEY,
+REPLICATE_API_TOKEN, PHOTOGPT_API_KEY) or in --credentials, or the local sandbox (--sandbox).
 
 Exit codes: 0 done - 1 something could not be cancelled or closed, or the sweep failed - 2 usage or configuration.
 """

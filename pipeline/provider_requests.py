@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter
 
+from pipeline.request_form import RunForm
 from pipeline.requests import TrainConfig, TrainRequest, refused
 
 PipelineType = Literal["yolox", "detectron2", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation"]
@@ -19,7 +20,7 @@ _LOCAL_PATH = Annotated[str, Field(min_length=1, max_length=1000)]
 _MODEL = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", max_length=200)]
 
 
-class PictographRequest(TrainRequest):
+class PictographRequest(TrainRequest, title="Pictograph"):
     """Train on a data set that is kept at Pictograph, with one of its pipelines."""
 
     DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {
@@ -144,7 +145,7 @@ class _LocalData(TrainRequest):
         return PurePath(self.dataset).stem or self.dataset
 
 
-class ReplicateRequest(_LocalData):
+class ReplicateRequest(_LocalData, title="Replicate"):
     """Train with a trainer that is published at Replicate, and push the result to a model of your own."""
 
     DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {
@@ -227,7 +228,7 @@ class ReplicateRequest(_LocalData):
             raise refused("inputs", message)
 
 
-class BluesightRequest(_LocalData):
+class BluesightRequest(_LocalData, title="Bluesight"):
     """Fine-tune Bluesight's satellite model on labelled tiles."""
 
     DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {"validation", "task", "num_classes"}
@@ -270,7 +271,7 @@ class BluesightRequest(_LocalData):
             raise refused("num_classes", message)
 
 
-class PhotogptRequest(_LocalData):
+class PhotogptRequest(_LocalData, title="PhotoGPT"):
     """Train PhotoGPT's model of one person on 12 to 20 pictures."""
 
     DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {"age", "gender", "ethnicity", "eye_color"}
@@ -317,6 +318,7 @@ AnyTrainRequest = Annotated[
     | Annotated[BluesightRequest, Tag("bluesight")]
     | Annotated[PhotogptRequest, Tag("photogpt")],
     Discriminator(_provider_of),
+    RunForm(),
 ]
 """A request to any provider; one that names none is meant for Pictograph."""
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, JsonValue
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.request_form import arrange
 from pipeline.value import Value
 
 ProviderName = Literal["pictograph", "replicate", "bluesight", "photogpt"]
 """The hosted providers."""
 
 
-class TrainConfig(Value):
+class TrainConfig(Value, title="Config"):
     """Hyperparameters; a field left empty takes the provider's default."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -198,13 +199,7 @@ class TrainRequest(Value):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Put what a provider can be asked for before limits and patience: the run form shows fields in this order."""
         made = handler(schema)
-        found = handler.resolve_ref_schema(made)
-        properties: dict[str, Any] = found.get("properties", {})
-        first = ("dataset", "provider", "sandbox", "credentials")
-        own = [name for name in properties if name not in TrainRequest.model_fields]
-        order = [name for name in first if name in properties] + own
-        rest = [name for name in properties if name not in order]
-        found["properties"] = {name: properties[name] for name in [*order, *rest]}
+        arrange(handler.resolve_ref_schema(made), TrainRequest.model_fields)
         return made
 
 

@@ -62,6 +62,7 @@ BLOCKS: dict[str, type[Credentials]] = {
     "photogpt": PhotogptCredentials,
 }
 """Each provider's kind of block."""
+_REGISTER = "run `prefect block register -m tasks.credentials` once"
 
 
 def open_provider(request: TrainRequest | SweepRequest) -> closing[Provider]:
@@ -100,7 +101,7 @@ def _read_block(block_name: str, provider: str) -> SecretStr | PipelineError:
     except json.JSONDecodeError as error:  # a kind of ValueError: something else than Prefect answered
         return _unreachable(block_name, error)
     except ValueError:
-        return _no_key(block_name, provider, f"names no {kind._block_type_slug} block; create it")
+        return _no_key(block_name, provider, f"names no {kind._block_type_slug} block; {_REGISTER} and create it")
     except Exception as error:
         # Prefect's client raises whatever its HTTP library does, and errors of its own around it.
         if _status(error) in {401, 403}:

@@ -150,6 +150,20 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
+    def fill(self, label: str, text: str) -> None:
+        """Type a text into the first field below exactly this label, as a keyboard does."""
+        found = self.run(
+            "(() => { for (const shown of document.querySelectorAll('label, span')) {"
+            f" if (!shown.offsetParent || shown.innerText.trim() !== {json.dumps(label)}) continue;"
+            " for (let near = shown, up = 0; near && up < 6; near = near.parentElement, up++) {"
+            " const field = near.querySelector('textarea, input'); if (!field) continue;"
+            " field.scrollIntoView({block: 'center'}); field.focus(); field.select(); return true; } }"
+            " return false; })()"
+        )
+        assert found, f"no field is labelled {label!r}"
+        self.send("Input.insertText", text=text)
+        self.wait_until(f"document.activeElement.value === {json.dumps(text)}")
+
     def picture(self) -> bytes:
         """Return what the window shows, as PNG."""
         return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])

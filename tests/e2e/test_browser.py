@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from flows.train_pipeline import train_pipeline
+from pipeline.provider_requests import BluesightRequest, read_request
 from tests.e2e.browser import Browser, find_browser
 from tests.e2e.conftest import FlowRun, at_server
+from tests.waiting import eventually
 
 UIS = ("", "/v2")
 """Prefect 3.8 comes with two user interfaces; links lead to the first, the start page to the second."""
@@ -69,8 +71,46 @@ def test_the_report_is_rendered_with_its_pictures(page: Browser, accepted: FlowR
     assert "base64" not in text
 
 
-def test_the_run_form_explains_itself(page: Browser, form: str) -> None:
+@pytest.mark.parametrize("ui", UIS)
+def test_the_run_form_explains_itself(page: Browser, form: str, ui: str) -> None:
     """The form of a deployment shows the request's fields with their sentences, and offers choices."""
-    text = page.open(form, "Name of the data set to train on.", "GPU tier to train on.")
-    for words in ("Dataset", "Budget Usd", "Stop before spending", "Rehearse against the local sandbox"):
-        assert words in text
+    page.open(_in(ui, form), "Name of the data set to train on.", "GPU tier to train on.")
+    page.wait_for("Dataset", "Budget Usd", "Stop before spending", "Rehearse against the local sandbox")
+    page.wait_for("Allowed: at least 1, at most 64.")
+
+
+@pytest.mark.parametrize("ui", UIS)
+def test_the_run_form_asks_what_the_chosen_provider_can_be_asked(page: Browser, form: str, ui: str) -> None:
+    """Every provider can be chosen by its name; its own fields come first, and those of the others go away."""
+    page.open(_in(ui, form), "Name of the data set to train on.")
+    for provider, own, other in (
+        ("Replicate", "The model of yours that gets the new version", "GPU tier to train on."),
+        ("Bluesight", "Number of classes; needed for segmentation.", "The model of yours"),
+        ("PhotoGPT", "The person's age in years. Allowed: at least 18, at most 120.", "Number of classes"),
+        ("Pictograph", "GPU tier to train on.", "The person's age"),
+    ):
+        page.click(provider)
+        text = page.wait_for(own, "Stop before spending")
+        assert other not in text
+        assert text.index(own) < text.index("Stop before spending")
+
+
+@pytest.mark.parametrize("ui", UIS)
+def test_a_run_of_another_provider_is_ordered_on_the_form(
+    page: Browser, form: str, ui: str, prefect_server: str
+) -> None:
+    """What is filled in for Bluesight arrives as its request, without anything of Pictograph's."""
+    page.open(_in(ui, form), "Name of the data set to train on.")
+    page.click("Bluesight")
+    page.wait_for("Path of the training data: one HDF5 file of labelled tiles.")
+    page.fill("Dataset", "/data/tiles.h5")
+    page.click("Submit")
+    wanted = {"deployments": {"id": {"any_": [form.split("/")[-2]]}}}
+    (run,) = eventually(lambda: httpx.post(f"{prefect_server}/flow_runs/filter", json=wanted, timeout=30).json())
+    httpx.delete(f"{prefect_server}/flow_runs/{run['id']}", timeout=30).raise_for_status()
+    request = read_request(run["parameters"]["request"])
+    assert request == BluesightRequest(dataset="/data/tiles.h5")
+
+
+def _in(ui: str, address: str) -> str:
+    return address.replace("/deployments/", f"{ui}/deployments/", 1)

@@ -20,19 +20,22 @@ import yaml
 from deployments.serve import load_deployments
 from flows.sweep_runs import sweep_runs
 from flows.train_pipeline import train_pipeline
-from pipeline.requests import SweepRequest, TrainConfig, TrainRequest
+from pipeline.provider_requests import REQUESTS as PROVIDERS
+from pipeline.provider_requests import read_request
+from pipeline.requests import SweepRequest, TrainConfig
 from sandbox.client import SandboxAccount
+from tasks.credentials import BLOCKS
 from tests.e2e.conftest import QUICK_STEPS, ROOT, RUN_S, address_of
 from tests.waiting import eventually
 
 DEFINED = {
     entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 }
-REQUESTS: dict[str, tuple[Any, type[TrainRequest] | type[SweepRequest]]] = {
-    "flows/train_pipeline.py:train_pipeline": (train_pipeline, TrainRequest),
-    "flows/sweep_runs.py:sweep_runs": (sweep_runs, SweepRequest),
+REQUESTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "flows/train_pipeline.py:train_pipeline": (train_pipeline, read_request),
+    "flows/sweep_runs.py:sweep_runs": (sweep_runs, SweepRequest.model_validate),
 }
-"""Each entrypoint's flow and what it is asked with."""
+"""Each entrypoint's flow, and how its request is read."""
 QUICK = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
 """Look for scheduled runs every second."""
 
@@ -88,12 +91,28 @@ class TestDefinitions:
     @pytest.mark.parametrize("name", DEFINED)
     def test_parameters_fit_the_flow(self, name: str) -> None:
         """Every parameter given is one the flow takes, and a request given there is a valid one."""
-        flow, request = REQUESTS[DEFINED[name]["entrypoint"]]
+        flow, read = REQUESTS[DEFINED[name]["entrypoint"]]
         given = [DEFINED[name], *DEFINED[name].get("triggers", [])]
         for parameters in [one["parameters"] for one in given]:
             assert set(parameters) <= set(inspect.signature(flow.fn).parameters)
             if "request" in parameters:
-                assert request.model_validate(parameters["request"])
+                read(parameters["request"])
+
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    def test_every_provider_has_a_parameter_set(self, provider: str) -> None:
+        """A deployment asks each one, spends nothing unasked, and what has prices has a budget that can be kept."""
+        name = "nightly" if provider == "pictograph" else provider
+        request = read_request(DEFINED[name]["parameters"]["request"])
+        request.check()
+        assert request.provider == provider
+        assert not any(schedule["active"] for schedule in DEFINED[name].get("schedules", []))
+        if provider in {"pictograph", "replicate"}:
+            assert request.budget_usd is not None
+        if provider == "replicate":
+            assert request.expected_minutes is not None
+        # Prefect cancels a deferred flow run that comes back to a taken slot.
+        limit = DEFINED[name].get("concurrency_limit", {})
+        assert not (request.wait == "defer" and limit.get("collision_strategy") == "CANCEL_NEW")
 
     def test_every_definition_is_deployed(self, deployed: dict[str, dict[str, Any]]) -> None:
         """Names, descriptions, parameters and entrypoint arrive as written."""
@@ -162,35 +181,49 @@ class TestForm:
             for deployment in ("manual", "sweep")
             for name, definition in deployed[deployment]["parameter_openapi_schema"]["definitions"].items()
         }
-        for model in (TrainRequest, TrainConfig, SweepRequest):
+        for model in (*PROVIDERS.values(), TrainConfig, SweepRequest):
             shown = definitions[model.__name__]["properties"]
             assert set(shown) == set(model.model_fields)
             for name, field in model.model_fields.items():
                 assert shown[name]["description"] == field.description
-        shown = definitions["TrainRequest"]["properties"]
+        shown = definitions["PictographRequest"]["properties"]
         assert shown["gpu"]["enum"] == ["a10g", "a100", "h100", "auto"]
         assert (shown["samples"]["minimum"], shown["samples"]["maximum"]) == (1, 64)
         assert shown["dataset"]["minLength"] == 1
-        assert definitions["TrainRequest"]["required"] == ["dataset"]
+        assert definitions["PictographRequest"]["required"] == ["dataset"]
+        assert definitions["PhotogptRequest"]["required"] == ["dataset", "age", "gender"]
 
     @pytest.mark.parametrize(
-        "wrong",
+        ("wrong", "said"),
         [
-            {},
-            {"dataset": ""},
-            {"dataset": "x", "gpu": "tpu"},
-            {"dataset": "x", "samples": 0},
-            {"dataset": "x", "gpus": 1},
+            ({}, "'dataset' is a required property"),
+            ({"dataset": ""}, "'request.dataset'"),
+            ({"dataset": "x", "gpu": "tpu"}, "'tpu' is not one of ['a10g'"),
+            ({"dataset": "x", "samples": 0}, "'request.samples'"),
+            ({"dataset": "x", "gpus": 1}, "'gpus' was unexpected"),
+            ({"dataset": "x", "provider": "bluesight", "samples": 17}, "17 is greater than the maximum of 16"),
+            ({"dataset": "x", "provider": "bluesight", "gpu": "a10g"}, "'gpu' was unexpected"),
+            ({"dataset": "x", "task": "classification"}, "'task' was unexpected"),
+            ({"dataset": "x", "provider": "photogpt", "age": 17, "gender": "Male"}, "'request.age'"),
         ],
     )
     def test_a_wrong_value_is_refused_before_a_run_exists(
-        self, wrong: dict[str, Any], deployed: dict[str, dict[str, Any]], prefect_server: str
+        self, wrong: dict[str, Any], said: str, deployed: dict[str, dict[str, Any]], prefect_server: str
     ) -> None:
-        """The server answers 409 and makes no run."""
+        """The server answers 409, tells what is wrong for the provider that is meant, and makes no run."""
         before = _count_runs(prefect_server)
         answer = order(prefect_server, deployed["manual"]["id"], wrong)
         assert answer.status_code == 409, answer.text
+        assert said in answer.json()["detail"]
+        assert "any of the given schemas" not in answer.text
         assert _count_runs(prefect_server) == before
+
+    def test_every_kind_of_credentials_is_offered_once_registered(self, prefect_server: str) -> None:
+        """The README's command makes each provider's kind of block known to the server."""
+        prefect(prefect_server, "block", "register", "-m", "tasks.credentials")
+        for kind in BLOCKS.values():
+            answer = httpx.get(f"{prefect_server}/block_types/slug/{kind._block_type_slug}", timeout=30)
+            assert answer.raise_for_status().json()["name"] == kind._block_type_name
 
     def test_the_nightly_schedule_waits_to_be_switched_on(self, deployed: dict[str, dict[str, Any]]) -> None:
         """One schedule, at two in the morning, inactive; never two runs at a time; none on the manual one.

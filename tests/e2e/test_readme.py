@@ -14,16 +14,17 @@ import pytest
 
 from flows.commandline import EXIT_CODES, INTERRUPTED
 from flows.train_pipeline import FINAL_STATES
-from pipeline.provider_requests import PictographRequest
+from pipeline.provider_requests import REQUESTS
 from providers.settings import Settings
 from tests.e2e.conftest import ROOT, Rehearsal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
-    line.split("#")[0].strip()
+    part.strip()
     for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     for line in block.splitlines()
-    if line.split("#")[0].strip()
+    for part in line.split("#")[0].split("&&")
+    if part.strip()
 ]
 MENTIONED = re.findall(r"`(make [a-z]+)`", README)
 
@@ -48,7 +49,7 @@ def check_python(words: list[str]) -> None:
     assert words[0] == "-m"
     assert find_spec(words[1]) is not None
     if options := options_in(words[2:]):
-        text = help_of(words[1])
+        text = help_of(*words[1 : 2 if words[2].startswith("--") else 3])
         assert [option for option in options if option not in text] == []
 
 
@@ -102,11 +103,19 @@ def test_every_command_exists(command: str) -> None:
 def test_the_training_commands_make_a_valid_request() -> None:
     """Options of ``python -m flows.train_pipeline`` are fields of the request, or the command's own."""
     own = {"--demo", "--json", "--verbose", "--help"}
-    fields = {f"--{name.replace('_', '-')}" for name in PictographRequest.model_fields} | own
     shown = [shlex.split(command) for command in COMMANDS if "flows.train_pipeline" in command]
-    assert shown
+    assert {provider_of(words) for words in shown} == set(REQUESTS)
     for words in shown:
-        assert set(options_in(words)) <= fields
+        kind, given = REQUESTS[provider_of(words)], set(options_in(words))
+        assert given <= {f"--{name.replace('_', '-')}" for name in kind.model_fields} | own
+        required = {f"--{name}" for name, field in kind.model_fields.items() if field.is_required()}
+        assert given >= required or "--demo" in given
+
+
+def provider_of(words: list[str]) -> str:
+    """Return the provider a training command is about: the word after the module, where it is no option."""
+    after = words[words.index("flows.train_pipeline") + 1 :]
+    return after[0] if after and not after[0].startswith("-") else "pictograph"
 
 
 def test_the_exit_codes_are_true() -> None:

@@ -7,7 +7,7 @@ import logging
 
 from rich.console import Console
 
-from flows.commandline import _LineHandler
+from flows.live import _LineHandler
 
 
 class _Status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -12,9 +12,17 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr
 
 from pipeline.errors import ConfigurationError, PipelineError, TransportError, is_retryable
-from pipeline.provider_requests import PictographRequest
+from pipeline.provider_requests import (
+    REQUESTS,
+    BluesightRequest,
+    PhotogptRequest,
+    PictographRequest,
+    ReplicateRequest,
+)
+from pipeline.requests import SweepRequest, TrainRequest
+from providers.settings import VENDORS
 from tasks import credentials
-from tasks.credentials import PictographCredentials, open_provider
+from tasks.credentials import BLOCKS, Credentials, PictographCredentials, open_provider
 from tests.unit.http_double import everything_in
 
 KEY = "pk_live_block_canary"
@@ -134,3 +142,96 @@ def test_a_block_without_a_key_is_named_and_not_quoted(prefect: Callable[..., Bl
         connect()
     assert isinstance(caught.value, ConfigurationError)
     assert KEY not in everything_in(caught.value)
+
+
+ASKED: dict[str, TrainRequest] = {
+    "pictograph": PictographRequest(dataset="d", credentials="team"),
+    "replicate": ReplicateRequest(
+        dataset="d.zip", credentials="team", trainer=f"owner/trainer:{'0' * 64}", destination="me/signs"
+    ),
+    "bluesight": BluesightRequest(dataset="t.h5", credentials="team"),
+    "photogpt": PhotogptRequest(dataset="person", credentials="team", age=30, gender="Female"),
+}
+
+
+class Connected:
+    """Stands for a provider that was connected to with a key."""
+
+    def __init__(self, asked: TrainRequest | str, key: SecretStr | None) -> None:
+        self.name = asked if isinstance(asked, str) else asked.provider
+        self.key = None if key is None else key.get_secret_value()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
+    """Keys in Prefect's blocks by the block's kind and name, in a process that has read nothing yet."""
+    stored: dict[tuple[str, str], str] = {}
+
+    def loader(kind: type[Credentials]) -> Callable[[str], Credentials]:
+        def load(name: str) -> Credentials:
+            if (kind._block_type_slug or "", name) not in stored:
+                raise ValueError("Unable to find block document")
+            return kind(api_key=SecretStr(stored[kind._block_type_slug or "", name]))
+
+        return load
+
+    def connect(asked: TrainRequest | str, *, sandbox: bool, api_key: SecretStr | None = None) -> Connected:
+        _ = sandbox
+        return Connected(asked, api_key)
+
+    for kind in BLOCKS.values():
+        monkeypatch.setattr(kind, "load", loader(kind))
+    monkeypatch.setattr(credentials, "_keys", {})
+    monkeypatch.setattr(credentials, "connect", connect)
+    return stored
+
+
+def opened(request: TrainRequest | SweepRequest) -> tuple[str, str | None]:
+    """Open a request's provider; return which one it is and the key it got."""
+    with open_provider(request) as provider:
+        connected = cast("Connected", provider)
+        return connected.name, connected.key
+
+
+def test_every_provider_has_a_kind_of_its_own() -> None:
+    """Named after the vendor, so that a key is not put where another provider's is looked for."""
+    assert set(BLOCKS) == set(REQUESTS) == set(VENDORS)
+    for provider, kind in BLOCKS.items():
+        assert kind._block_type_slug == f"{provider}-credentials"
+        assert kind._block_type_name == f"{VENDORS[provider].title} Credentials"
+        assert KEY not in repr(kind(api_key=SecretStr(KEY)))
+
+
+@pytest.mark.parametrize("provider", REQUESTS)
+def test_a_key_goes_to_the_provider_whose_block_holds_it(provider: str, blocks: dict[tuple[str, str], str]) -> None:
+    """Blocks of one name and of different kinds are different keys, for trainings and sweeps."""
+    for kind in REQUESTS:
+        blocks[f"{kind}-credentials", "team"] = f"key of {kind}"
+    for kind in REQUESTS:  # whatever this process has read before
+        opened(ASKED[kind])
+    sweep = SweepRequest.model_validate({"provider": provider, "credentials": "team"})
+    assert opened(ASKED[provider]) == opened(sweep) == (provider, f"key of {provider}")
+
+
+@pytest.mark.parametrize("provider", REQUESTS)
+def test_another_providers_block_is_not_taken(provider: str, blocks: dict[tuple[str, str], str]) -> None:
+    """The error names the kind that is wanted, how Prefect comes to know it, and the variable that does instead."""
+    for kind in set(REQUESTS) - {provider}:
+        blocks[f"{kind}-credentials", "team"] = KEY
+    with pytest.raises(ConfigurationError, match=f"'team' names no {provider}-credentials block") as caught:
+        opened(ASKED[provider])
+    assert "prefect block register -m tasks.credentials" in str(caught.value)
+    assert str(caught.value).endswith(f"set {VENDORS[provider].key_variable}")
+    assert KEY not in everything_in(caught.value)
+
+
+@pytest.mark.parametrize("provider", REQUESTS)
+def test_a_rehearsal_reads_no_block(provider: str, blocks: dict[tuple[str, str], str]) -> None:
+    """The sandbox gets no key of anybody's, named or not; neither does a request that names no block."""
+    blocks[f"{provider}-credentials", "team"] = KEY
+    request = ASKED[provider]
+    assert opened(request.model_copy(update={"sandbox": True})) == (provider, None)
+    assert opened(request.model_copy(update={"credentials": None})) == (provider, None)
