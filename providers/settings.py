@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.errors import ConfigurationError, ErrorContext
 from providers.http import trusts_environment
@@ -141,10 +141,16 @@ def read_settings() -> Settings:
     """
     try:
         return Settings()
+    except SettingsError as exc:  # a value that should be JSON and is none; the error's own cause quotes it
+        name = str(exc).partition('"')[2].partition('"')[0].upper()
+        unread = ConfigurationError(
+            f"The environment variable {name} cannot be read: correct or unset it.", ErrorContext(field=name)
+        )
     except ValidationError as exc:
         names = sorted({str(error["loc"][0]).upper() for error in exc.errors(include_input=False)})
         message = f"The environment variable {', '.join(names)} cannot be read: correct or unset it."
-        raise ConfigurationError(message, ErrorContext(field=names[0])) from None
+        unread = ConfigurationError(message, ErrorContext(field=names[0]))
+    raise unread
 
 
 def stripped(key: SecretStr | None) -> SecretStr | None:

@@ -44,6 +44,7 @@ class OwnState:
     def __init__(self) -> None:
         self._flow_run_id = runtime.flow_run.id
         self._wanted = threading.Event()
+        self._alarm = threading.Event()
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
@@ -68,31 +69,37 @@ class OwnState:
         if self._wanted.is_set():
             raise WatchStoppedError("the flow run was cancelled", ErrorContext(code="cancelled"))
 
+    def wake(self) -> None:
+        """End the sleep of the clock that was made interruptible, or the next one: one, and no more."""
+        self._alarm.set()
+
     def interrupting(self, clock: Clock) -> Clock:
-        """Return the clock with a sleep that ends at once when the flow run is being cancelled."""
-        return _Interruptible(clock, self._wanted)
+        """Return the clock with a sleep that ends at once when the flow run is being cancelled, or it is woken."""
+        return _Interruptible(clock, self._wanted, self._alarm)
 
     def _work(self) -> None:
         while not self._ended.is_set():  # the first time at once: it may have been cancelled before there was a run
             if is_cancelled(str(self._flow_run_id)):
                 self._wanted.set()
+                self._alarm.set()
                 return
             self._ended.wait(ASK_S)
 
 
 class _Interruptible:
-    def __init__(self, clock: Clock, wanted: threading.Event) -> None:
+    def __init__(self, clock: Clock, wanted: threading.Event, alarm: threading.Event) -> None:
         self._clock = clock
         self._wanted = wanted
+        self._alarm = alarm
 
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
     def sleep(self, seconds: float, /) -> None:
-        if self._clock is time:
-            self._wanted.wait(seconds)
-        else:
+        if self._clock is not time:
             self._clock.sleep(seconds)
+        elif self._alarm.wait(seconds) and not self._wanted.is_set():
+            self._alarm.clear()
 
 
 _NO_SLOT = "Deployment concurrency "

@@ -21,6 +21,7 @@ from pipeline.provider import Provider
 from pipeline.report import describe_progress
 from pipeline.watching import WatchLog, watch_run
 from tasks.credentials import open_provider
+from tasks.deliveries import Deliveries
 from tasks.display import Display, announce, artifact_key, say
 from tasks.interruption import OwnState
 from tasks.journal import note_cancel, note_cancelled, watched_before_s
@@ -36,7 +37,12 @@ FINAL_STATES: dict[RunStatus, tuple[Any, str]] = {
 @task(name="await-completion", task_run_name="await-{run.handle.name}", cache_policy=NO_CACHE)
 def await_completion(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | None) -> State[WatchedRun]:
     """Return a state named for how the run ended, with what was seen as its data."""
-    with open_provider(plan.request) as provider, Display() as display, OwnState() as own:
+    with (
+        open_provider(plan.request) as provider,
+        Display() as display,
+        OwnState() as own,
+        Deliveries(plan, run, own.wake),
+    ):
         shown = _Shown(plan, cost, display, own)
         clock, before_s = own.interrupting(time), watched_before_s(plan)
         seen = watch_run(run, lambda: provider.get_run(run.handle), plan.poll, clock, shown.look, before_s)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from flows.commandline import EXIT_CODES
-from pipeline.creation import LOOKUPS, SENDINGS
 from pipeline.journal_records import OperationOutcome, OperationState
+from pipeline.models import CreationPolicy
 from tests.fault.conftest import SCRIPT
 from tests.fault.processes import Watcher
 from tests.fault.workbench import RESET, STAGES, Ended, Workbench, status
@@ -22,6 +22,7 @@ from tests.waiting import eventually
 
 HELD_S = 2.0
 """How long an answer is held back, while Prefect is asked to cancel."""
+LOOKUPS, SENDINGS = CreationPolicy().lookups, CreationPolicy().sendings
 LOST_FINDS = 1 + LOOKUPS
 """Look-ups before and after the first create, when its answer is lost; the next ones belong to the second."""
 CAP = 260

@@ -267,3 +267,12 @@ def test_no_secret_in_any_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = repr(read_settings()) + repr(provider) + repr(vars(provider)) + repr(vars(module))
     assert HOSTED_KEY not in shown
     assert SANDBOX_KEY not in shown
+
+
+def test_a_variable_that_should_be_json_is_named_and_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the message nor in what caused it."""
+    monkeypatch.setenv("REPLICATE_RATES", "canary")
+    with pytest.raises(ConfigurationError, match="REPLICATE_RATES") as caught:
+        read_settings()
+    assert caught.value.__context__ is None
+    assert "canary" not in str(caught.value)

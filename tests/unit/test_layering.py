@@ -26,8 +26,8 @@ OURS: dict[str, frozenset[str]] = {
 RESERVED: dict[str, frozenset[str]] = {
     "prefect": frozenset({"flows", "tasks", "deployments"}),
     "httpx": frozenset({"providers", "sandbox"}),
-    "fastapi": frozenset({"sandbox"}),
-    "uvicorn": frozenset({"sandbox"}),
+    "fastapi": frozenset({"sandbox", "deployments"}),
+    "uvicorn": frozenset({"sandbox", "deployments"}),
     "sqlalchemy": frozenset({"pipeline", "sandbox"}),
     "torch": frozenset({"sandbox", "trainers"}),
     "pycocotools": frozenset({"sandbox"}),
@@ -145,6 +145,7 @@ def test_every_package_is_under_the_rule() -> None:
         ("tasks/a.py", "import flows", "flows"),
         ("tasks/a.py", "import h5py", "h5py"),
         ("deployments/a.py", "import providers", "providers"),
+        ("tasks/a.py", "import fastapi", "fastapi"),
         ("providers/a.py", "import pictograph", "pictograph"),
     ],
 )
@@ -166,6 +167,7 @@ def test_the_checker_sees_a_wrong_import(file: str, source: str, imported: str, 
         ("pipeline/a.py", "import json\nimport prefectural\nfrom pipeline.errors import b\nx = 'import prefect'"),
         ("trainers/a/b.py", "import torch, cog\nfrom sandbox.training.run import a\nfrom trainers.a import c"),
         ("sandbox/a.py", "import fastapi\nfrom sandbox.api import a"),
+        ("deployments/a.py", "import fastapi, uvicorn\nfrom tasks import a"),
         ("bench/a.py", "import prefect, sandbox, providers"),
     ],
 )
