@@ -100,8 +100,8 @@ def _ours(account: SandboxAccount, run_id: str, target: Path, expected: tuple[st
     from pipeline.collection import collect
     from pipeline.models import RunHandle
     from providers.http import ClientOptions
-    from providers.pictograph import PictographProvider
-    from providers.pictograph_profile import pictograph_profile
+    from providers.pictograph.adapter import PictographProvider
+    from providers.pictograph.profile import pictograph_profile
 
     began = time.perf_counter()
     options, profile = ClientOptions(base_url=account.url), pictograph_profile(sandbox=True)

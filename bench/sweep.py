@@ -26,7 +26,7 @@ from bench.machine import describe_machine, isolate, parse_quick, running_sandbo
 if TYPE_CHECKING:
     from pipeline.journal import Journal
     from pipeline.models import TrainingRun
-    from providers.pictograph import PictographProvider
+    from providers.pictograph.adapter import PictographProvider
     from sandbox.client import SandboxAccount
 
 RUNS = 1000
@@ -56,8 +56,8 @@ def opened(folder: Path) -> Iterator[tuple[SandboxAccount, PictographProvider, J
 
     from pipeline.journal import Journal
     from providers.http import ClientOptions
-    from providers.pictograph import PictographProvider
-    from providers.pictograph_profile import pictograph_profile
+    from providers.pictograph.adapter import PictographProvider
+    from providers.pictograph.profile import pictograph_profile
     from sandbox.client import new_account
     from tests.many_runs import copy_run
     from tests.waiting import eventually

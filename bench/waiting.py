@@ -128,7 +128,7 @@ def counted_requests() -> Iterator[list[str]]:
 
 
 def _hosted_policy() -> PollPolicy:
-    from providers.pictograph_profile import pictograph_profile
+    from providers.pictograph.profile import pictograph_profile
 
     return pictograph_profile(sandbox=False).poll
 
@@ -139,8 +139,8 @@ def opened_bench(folder: Path) -> Iterator[Bench]:
     from pydantic import SecretStr
 
     from providers.http import ClientOptions
-    from providers.pictograph import PictographProvider
-    from providers.pictograph_profile import pictograph_profile
+    from providers.pictograph.adapter import PictographProvider
+    from providers.pictograph.profile import pictograph_profile
     from sandbox.server import SandboxServer
 
     clock = VirtualTime()

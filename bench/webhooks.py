@@ -27,7 +27,7 @@ from bench.machine import describe_machine, isolate, parse_quick
 
 if TYPE_CHECKING:
     from pipeline.models import TrainingRun, TrainPlan
-    from providers.replicate import ReplicateProvider
+    from providers.replicate.adapter import ReplicateProvider
     from sandbox.client import SandboxAccount
 
 NEEDED_RATIO = 2.0
@@ -88,7 +88,7 @@ class Bench:
     def start(self, seconds: int, draw: float) -> TrainingRun:
         """Start a training that lasts so long, and a little more."""
         from pipeline.models import RunHandle
-        from sandbox.replicate_models import TRAINER, TRAINER_VERSION
+        from sandbox.replicate.models import TRAINER, TRAINER_VERSION
 
         length_s = seconds + 10.0 * draw
         running = {"status": "running", "for_s": length_s}
@@ -128,7 +128,7 @@ def _plan() -> TrainPlan:
     from pipeline.models import Operation
     from pipeline.planning import resolve_plan
     from pipeline.provider_requests import ReplicateRequest
-    from providers.replicate_profile import replicate_profile
+    from providers.replicate.profile import replicate_profile
 
     request = ReplicateRequest(dataset="bench.zip", trainer=f"sandbox/trainer:{'0' * 64}", destination=DESTINATION)
     return resolve_plan(request, replicate_profile(sandbox=False), Operation(id="bench"))
@@ -141,8 +141,8 @@ def opened_bench(folder: Path) -> Iterator[Bench]:
 
     from deployments.webhooks import create_app
     from providers.http import ClientOptions
-    from providers.replicate import ReplicateProvider
-    from providers.replicate_profile import replicate_profile
+    from providers.replicate.adapter import ReplicateProvider
+    from providers.replicate.profile import replicate_profile
     from sandbox.server import SandboxServer
     from tasks.webhooks import Receiver, SigningSecret
     from tests.deliveries import served

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from providers.replicate_profile import replicate_profile
-
 from pipeline.models import GuaranteeLevel, ProviderProfile
-from providers.bluesight_profile import bluesight_profile
-from providers.photogpt_profile import photogpt_profile
-from providers.pictograph_profile import pictograph_profile
+from providers.bluesight.profile import bluesight_profile
+from providers.photogpt.profile import photogpt_profile
+from providers.pictograph.profile import pictograph_profile
+from providers.replicate.profile import replicate_profile
 
 YES, NO, NOT_OFFERED = "yes", "no", "not offered"
 PROFILES: tuple[ProviderProfile, ...] = (

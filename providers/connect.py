@@ -99,8 +99,8 @@ def connect(asked: TrainRequest | str, *, sandbox: bool, api_key: SecretStr | No
 
 
 def _pictograph(line: _Line) -> Provider:
-    from providers.pictograph import PictographProvider
-    from providers.pictograph_profile import pictograph_profile
+    from providers.pictograph.adapter import PictographProvider
+    from providers.pictograph.profile import pictograph_profile
 
     run_page = "" if line.sandbox else checked_run_page(line.settings.pictograph_run_page)
     profile = pictograph_profile(sandbox=line.sandbox, run_page=run_page)
@@ -108,9 +108,9 @@ def _pictograph(line: _Line) -> Provider:
 
 
 def _replicate(line: _Line) -> Provider:
-    from providers.replicate import ReplicateProvider
-    from providers.replicate_profile import PIPELINES, replicate_profile
-    from providers.replicate_values import ReplicateSetup
+    from providers.replicate.adapter import ReplicateProvider
+    from providers.replicate.profile import PIPELINES, replicate_profile
+    from providers.replicate.values import ReplicateSetup
 
     webhook_url = line.settings.replicate_webhook_url
     if webhook_url is not None and not line.sandbox and not webhook_url.startswith("https://"):
@@ -127,9 +127,9 @@ def _replicate(line: _Line) -> Provider:
 
 
 def _bluesight(line: _Line) -> Provider:
-    from providers.bluesight import BluesightProvider
-    from providers.bluesight_profile import bluesight_profile
-    from providers.bluesight_session import CONNECT_S, AnswerTimes
+    from providers.bluesight.adapter import BluesightProvider
+    from providers.bluesight.profile import bluesight_profile
+    from providers.bluesight.session import CONNECT_S, AnswerTimes
 
     options = replace(line.options, timeout_s=CONNECT_S)
     times = AnswerTimes(read_s=line.settings.bluesight_timeout)
@@ -137,8 +137,8 @@ def _bluesight(line: _Line) -> Provider:
 
 
 def _photogpt(line: _Line) -> Provider:
-    from providers.photogpt import PhotogptProvider
-    from providers.photogpt_profile import photogpt_profile
+    from providers.photogpt.adapter import PhotogptProvider
+    from providers.photogpt.profile import photogpt_profile
 
     return PhotogptProvider(_present(line.key), line.options, photogpt_profile(sandbox=line.sandbox))
 

@@ -6,7 +6,11 @@ from contextlib import AbstractContextManager
 from fastapi import FastAPI
 
 from sandbox import control, storage
-from sandbox.api import bluesight, errors, photogpt, pictograph, replicate
+from sandbox.api import errors
+from sandbox.api.bluesight import routes as bluesight
+from sandbox.api.photogpt import routes as photogpt
+from sandbox.api.pictograph import routes as pictograph
+from sandbox.api.replicate import routes as replicate
 from sandbox.core import Sandbox
 from sandbox.gate import Gate
 

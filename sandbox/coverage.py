@@ -6,8 +6,11 @@ issue  a public issue thread of the vendor's projects          seed  the documen
 guess  our own inference, to be corrected when somebody sees the real thing
 """
 
-from sandbox import coverage_bluesight, coverage_photogpt, coverage_pictograph, coverage_replicate
+from sandbox.bluesight import coverage as coverage_bluesight
+from sandbox.photogpt import coverage as coverage_photogpt
+from sandbox.pictograph import coverage as coverage_pictograph
 from sandbox.provenance import Behaviour, Route
+from sandbox.replicate import coverage as coverage_replicate
 
 VENDORS: dict[str, tuple[tuple[Route, ...], tuple[Behaviour, ...]]] = {
     "Pictograph": (coverage_pictograph.ROUTES, coverage_pictograph.BEHAVIOURS),

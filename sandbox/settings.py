@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sandbox.bluesight_settings import BluesightSettings
-from sandbox.photogpt_settings import PhotogptSettings
-from sandbox.replicate_settings import ReplicateSettings
+from sandbox.bluesight.settings import BluesightSettings
+from sandbox.photogpt.settings import PhotogptSettings
+from sandbox.replicate.settings import ReplicateSettings
 from sandbox.setting import Setting
 
 Dialect = Literal["v1", "v2", "both"]

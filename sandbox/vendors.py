@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from sandbox import lifecycle
 from sandbox.accounts import Account
-from sandbox.api.bluesight_vendor import BluesightDialect
-from sandbox.api.photogpt_vendor import PhotogptDialect
-from sandbox.api.pictograph_vendor import PictographDialect
-from sandbox.api.replicate_vendor import ReplicateDialect
+from sandbox.api.bluesight.vendor import BluesightDialect
+from sandbox.api.photogpt.vendor import PhotogptDialect
+from sandbox.api.pictograph.vendor import PictographDialect
+from sandbox.api.replicate.vendor import ReplicateDialect
 from sandbox.childjobs import ChildJob
 from sandbox.core import Sandbox
 from sandbox.dialects import Dialect

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, TypeAd
 
 from pipeline.errors import ErrorContext, PipelineError
 from pipeline.requests import SweepRequest
-from providers.replicate_webhooks import WebhookRefusedError, verify
+from providers.replicate.webhooks import WebhookRefusedError, verify
 from providers.settings import read_settings, stripped
 from tasks.credentials import open_provider
 from tasks.journal import opened_journal
 
 if TYPE_CHECKING:
-    from providers.replicate import ReplicateProvider
+    from providers.replicate.adapter import ReplicateProvider
 
 logger = logging.getLogger(__name__)
 

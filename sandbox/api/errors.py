@@ -5,8 +5,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from sandbox.api.pictograph_errors import ApiError, error_response, field_errors
-from sandbox.api.pictograph_vendor import PictographDialect
+from sandbox.api.pictograph.errors import ApiError, error_response, field_errors
+from sandbox.api.pictograph.vendor import PictographDialect
 from sandbox.dialects import RefusedError
 from sandbox.vendors import dialect_of
 

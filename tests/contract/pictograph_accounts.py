@@ -13,8 +13,8 @@ from pipeline.planning import resolve_plan
 from pipeline.provider import ByteStream
 from pipeline.provider_requests import PictographRequest
 from providers.http import ClientOptions
-from providers.pictograph import PictographProvider
-from providers.pictograph_profile import pictograph_profile
+from providers.pictograph.adapter import PictographProvider
+from providers.pictograph.profile import pictograph_profile
 from providers.retry import RetryPolicy
 from sandbox.server import SandboxServer
 from tests.notes import MemoryNotes

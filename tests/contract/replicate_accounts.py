@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from sandbox.client import SandboxAccount
-from sandbox.replicate_models import TRAINER, TRAINER_VERSION
+from sandbox.replicate.models import TRAINER, TRAINER_VERSION
 from sandbox.server import SandboxServer
 
 DESTINATION = "sandbox-user/signs"

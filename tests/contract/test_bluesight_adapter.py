@@ -19,9 +19,9 @@ from pipeline.models import Export, ExportStatus, Operation, RunStatus, Training
 from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest
 from pipeline.watching import watch_run
-from providers.bluesight import BluesightProvider
-from providers.bluesight_profile import bluesight_profile
-from providers.bluesight_session import CONNECT_S, USUAL_TIMES, AnswerTimes
+from providers.bluesight.adapter import BluesightProvider
+from providers.bluesight.profile import bluesight_profile
+from providers.bluesight.session import CONNECT_S, USUAL_TIMES, AnswerTimes
 from providers.http import ClientOptions
 from providers.retry import RetryPolicy
 from sandbox.client import SandboxAccount
@@ -176,7 +176,7 @@ def test_a_damaged_copy_is_left_behind_by_the_next_attempt(place: Workplace) -> 
 
 def test_a_server_that_cannot_ask_is_inconclusive(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the vendor's was for months."""
-    monkeypatch.setattr("providers.bluesight_inference._FRESH_WAIT_S", 0.01)
+    monkeypatch.setattr("providers.bluesight.inference._FRESH_WAIT_S", 0.01)
     plan = place.plan(place.file("tiles.h5"))
     run = place.watch(plan, place.create(plan)).run
     place.control.configure(bluesight={"classification_inference": "broken"})

@@ -36,8 +36,8 @@ from pipeline.planning import resolve_plan
 from pipeline.polling import observe
 from pipeline.provider_requests import PhotogptRequest
 from providers.http import ClientOptions
-from providers.photogpt import PhotogptProvider
-from providers.photogpt_profile import photogpt_profile
+from providers.photogpt.adapter import PhotogptProvider
+from providers.photogpt.profile import photogpt_profile
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer
 from tests.notes import MemoryNotes

@@ -17,7 +17,7 @@ from replicate.exceptions import ReplicateError
 from replicate.training import Training
 
 from sandbox.client import SandboxAccount
-from sandbox.replicate_models import TRAINER, TRAINER_VERSION
+from sandbox.replicate.models import TRAINER, TRAINER_VERSION
 from sandbox.server import SandboxServer
 
 SHORTHAND = f"{TRAINER}:{TRAINER_VERSION}"

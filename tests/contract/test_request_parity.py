@@ -23,9 +23,9 @@ from pipeline.models import Export, Operation, TrainingRun, TrainPlan
 from pipeline.planning import resolve_plan
 from pipeline.provider_requests import PictographRequest
 from providers.http import ClientOptions
-from providers.pictograph import PictographProvider
-from providers.pictograph_profile import pictograph_profile
-from providers.pictograph_values import ModelRecord, TrainingSpec
+from providers.pictograph.adapter import PictographProvider
+from providers.pictograph.profile import pictograph_profile
+from providers.pictograph.values import ModelRecord, TrainingSpec
 from sandbox.server import SandboxServer
 from tests.contract import client_calls
 from tests.contract.published_clients import Client, InProcess, OwnInterpreter

@@ -9,8 +9,8 @@ import pytest
 from sandbox.app import create_app
 from sandbox.core import open_sandbox
 from sandbox.coverage import BEHAVIOURS, ROUTES, VENDORS, render, render_vendor
-from sandbox.coverage_pictograph import BEHAVIOURS as PICTOGRAPH_BEHAVIOURS
-from sandbox.coverage_pictograph import ROUTES as PICTOGRAPH_ROUTES
+from sandbox.pictograph.coverage import BEHAVIOURS as PICTOGRAPH_BEHAVIOURS
+from sandbox.pictograph.coverage import ROUTES as PICTOGRAPH_ROUTES
 from sandbox.provenance import Behaviour, Provenance, Route
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sandbox.md"

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from sandbox import billing, documents, lifecycle
 from sandbox.accounts import Account, create_account, reset_account
-from sandbox.api.bluesight_vendor import PUBLIC_KEY
+from sandbox.api.bluesight.vendor import PUBLIC_KEY
 from sandbox.childjobs import ChildJobs, Job, JobError
 from sandbox.client import SandboxAccount
 from sandbox.clock import ManualClock

@@ -17,7 +17,7 @@ import pytest
 
 from sandbox.clock import ManualClock
 from sandbox.exportzip import write_export
-from sandbox.replicate_models import TRAINER, TRAINER_VERSION
+from sandbox.replicate.models import TRAINER, TRAINER_VERSION
 from sandbox.roadsigns import road_signs
 from sandbox.server import SandboxServer
 from tests.contract.replicate_accounts import DESTINATION, NO_DATA, Opened, opened

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from sandbox.clock import ManualClock
-from sandbox.replicate_models import TRAINER
+from sandbox.replicate.models import TRAINER
 from sandbox.roadsigns import road_signs
 from sandbox.server import SandboxServer
 from tests.contract.replicate_accounts import DESTINATION, NO_DATA, TRAIN_PATH, Opened, opened
@@ -124,7 +124,7 @@ def test_files(open_account: Open, clock: ManualClock) -> None:
 
 def test_a_signed_download(open_account: Open, clock: ManualClock) -> None:
     """A file's bytes come for a signature that fits, until it expires."""
-    from sandbox.api.replicate_files import download_signature
+    from sandbox.api.replicate.files import download_signature
 
     mine = open_account()
     file_id = mine.upload(b"12345")["id"]

@@ -19,7 +19,7 @@ from replicate.webhook import Webhooks, WebhookSigningSecret
 
 from sandbox.datasets import LabelledImage
 from sandbox.exportzip import write_export
-from sandbox.replicate_webhooks import signature
+from sandbox.replicate.webhooks import signature
 from sandbox.roadsigns import road_signs
 from sandbox.server import SandboxServer
 from tests.contract.replicate_accounts import Opened, opened

@@ -19,9 +19,9 @@ from pipeline.planning import resolve_plan
 from pipeline.provider_requests import ReplicateRequest
 from pipeline.watching import watch_run
 from providers.http import ClientOptions
-from providers.replicate import ReplicateProvider
-from providers.replicate_profile import replicate_profile
-from sandbox.replicate_models import TRAINER, TRAINER_VERSION
+from providers.replicate.adapter import ReplicateProvider
+from providers.replicate.profile import replicate_profile
+from sandbox.replicate.models import TRAINER, TRAINER_VERSION
 from sandbox.server import SandboxServer
 from tasks.deliveries import Deliveries
 from tasks.interruption import OwnState

@@ -15,7 +15,7 @@ import pytest
 from pipeline.models import ModelTask, Outcome
 from pipeline.provider_requests import PipelineType
 from pipeline.report import summary_json
-from providers.pictograph_profile import PIPELINES
+from providers.pictograph.profile import PIPELINES
 from sandbox.client import SandboxAccount
 from sandbox.launch import ensure_running
 from tests.e2e.conftest import FlowRun

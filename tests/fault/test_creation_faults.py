@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.models import TrainingRun, TrainPlan
-from providers.pictograph import PictographProvider
+from providers.pictograph.adapter import PictographProvider
 from tests.fault.workbench import CLOSE, GARBAGE, RESET, STALL, TRUNCATE, Ended, Fault, Workbench, status
 
 ATTEMPTS = 4

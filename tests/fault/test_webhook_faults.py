@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelling, Running
 from pydantic import SecretStr
 
-import providers.pictograph_profile
+import providers.pictograph.profile
 from deployments.webhooks import create_app
 from pipeline.models import ProviderProfile
 from tasks.forwarding import bring_forward
@@ -81,12 +81,12 @@ def test_a_delivery_brings_the_flow_run_forward(bench: Workbench) -> None:
 
 def test_a_delivery_wakes_the_flow_run_that_is_held(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten minutes from its next look, it hears of the end, looks, and ends with the model."""
-    usual = providers.pictograph_profile.pictograph_profile
+    usual = providers.pictograph.profile.pictograph_profile
 
     def calling(**facts: Any) -> ProviderProfile:
         return usual(**facts).model_copy(update={"sends_webhooks": True})
 
-    monkeypatch.setattr(providers.pictograph_profile, "pictograph_profile", calling)
+    monkeypatch.setattr(providers.pictograph.profile, "pictograph_profile", calling)
     monkeypatch.setattr("tasks.polling.time", time)  # it really sleeps
     statuses: list[int] = []
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-import providers.pictograph_profile
+import providers.pictograph.profile
 from pipeline.dossier import read_report
 from pipeline.models import Operation, RunReport
 from pipeline.provider_requests import PictographRequest
@@ -118,8 +118,8 @@ class Patience:
 
 def hurry(what: str, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
     """Give the sandbox's way of waiting for a ``run`` or an ``export`` other limits."""
-    name = f"providers.pictograph_profile._SANDBOX_{what.upper()}_POLL"
-    known = getattr(providers.pictograph_profile, name.rpartition(".")[2])
+    name = f"providers.pictograph.profile._SANDBOX_{what.upper()}_POLL"
+    known = getattr(providers.pictograph.profile, name.rpartition(".")[2])
     monkeypatch.setattr(name, known.model_copy(update=limits))
 
 
@@ -237,7 +237,7 @@ class Workbench:
     def good_model(self, operation: str, **changes: Any) -> Path:
         """Put a good model of an earlier time where this operation's will go."""
         from pipeline.planning import resolve_plan
-        from providers.pictograph_profile import pictograph_profile
+        from providers.pictograph.profile import pictograph_profile
 
         plan = resolve_plan(self.request(**changes), pictograph_profile(sandbox=True), Operation(id=operation))
         plan.output_dir.mkdir(parents=True)

@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan
 from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest
-from providers.bluesight import BluesightProvider
-from providers.bluesight_profile import bluesight_profile
-from providers.bluesight_session import CONNECT_S
+from providers.bluesight.adapter import BluesightProvider
+from providers.bluesight.profile import bluesight_profile
+from providers.bluesight.session import CONNECT_S
 from providers.http import ClientOptions
 
 PROFILE = bluesight_profile(sandbox=False)

@@ -19,8 +19,8 @@ from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, Ru
 from pipeline.planning import resolve_plan
 from pipeline.provider_requests import PhotogptRequest
 from providers.http import ClientOptions
-from providers.photogpt import PhotogptProvider
-from providers.photogpt_profile import photogpt_profile
+from providers.photogpt.adapter import PhotogptProvider
+from providers.photogpt.profile import photogpt_profile
 from tests.notes import MemoryNotes
 from tests.unit.conftest import picture_bytes
 

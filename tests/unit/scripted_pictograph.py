@@ -14,8 +14,8 @@ from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, Ru
 from pipeline.planning import resolve_plan
 from pipeline.provider_requests import PictographRequest
 from providers.http import ClientOptions
-from providers.pictograph import API_PREFIX, PictographProvider
-from providers.pictograph_profile import pictograph_profile
+from providers.pictograph.adapter import API_PREFIX, PictographProvider
+from providers.pictograph.profile import pictograph_profile
 
 PROFILE = pictograph_profile(sandbox=False)
 EXPORT = Export(id="e1", name="ex 1", dataset="road-signs", status=ExportStatus.COMPLETED, provider_status="completed")

@@ -25,9 +25,9 @@ from pipeline.models import (
 from pipeline.planning import resolve_plan
 from pipeline.provider_requests import ReplicateRequest
 from providers.http import ClientOptions
-from providers.replicate import ReplicateProvider
-from providers.replicate_profile import replicate_profile
-from providers.replicate_values import ReplicateSetup
+from providers.replicate.adapter import ReplicateProvider
+from providers.replicate.profile import replicate_profile
+from providers.replicate.values import ReplicateSetup
 
 KEY = "r8_canary0123456789abcdef"
 PROFILE = replicate_profile(sandbox=False)

@@ -13,7 +13,7 @@ from pipeline.models import GuaranteeLevel, ModelFacts, ModelTask, RunStatus, Sk
 from pipeline.polling import next_wait_s
 from pipeline.provider import Provider
 from pipeline.provider_requests import BluesightRequest
-from providers.bluesight_profile import bluesight_profile
+from providers.bluesight.profile import bluesight_profile
 from tests.notes import MemoryNotes
 from tests.unit.scripted_bluesight import EXPORT, HANDLE, PROFILE, WELCOME, Answer, Api, api, ok, plan, refused
 

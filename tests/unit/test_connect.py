@@ -15,7 +15,7 @@ from pipeline.provider_requests import PictographRequest
 from pipeline.requests import TrainRequest
 from providers import connect as module
 from providers.connect import connect
-from providers.pictograph import PictographProvider
+from providers.pictograph.adapter import PictographProvider
 from providers.settings import read_settings
 
 HOSTED_KEY, SANDBOX_KEY = "pk_live_hosted_canary", "pk_live_sandbox_canary"

@@ -22,8 +22,8 @@ from pipeline.errors import (
 from pipeline.models import CostEstimate, ModelFacts, ModelTask, RunStatus, Skipped, TrainingRun
 from pipeline.planning import resolve_plan
 from providers.http import SANDBOX_HEADER
-from providers.photogpt import PhotogptProvider
-from providers.photogpt_profile import photogpt_profile
+from providers.photogpt.adapter import PhotogptProvider
+from providers.photogpt.profile import photogpt_profile
 from tests.unit.http_double import everything_in
 from tests.unit.scripted_photogpt import EXPORT, KEY, Fault, Server, handle_of, make_plan, nok, ok
 

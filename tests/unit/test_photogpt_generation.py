@@ -22,7 +22,7 @@ from pipeline.errors import (
     TransportError,
 )
 from pipeline.models import HostedReport, RunStatus, Severity, TrainingRun
-from providers import photogpt_delivery
+from providers.photogpt import delivery
 from tests.unit.scripted_photogpt import NOW_S, After, Fault, Server, drawn, handle_of, make_plan, nok, ok, stored
 
 GENERATE = "POST /images/generation"
@@ -244,7 +244,7 @@ def test_a_storage_that_cannot_answer_is_an_error(tmp_path: Path) -> None:
 
 def test_a_picture_without_end_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody fills the disk of whoever tries a model."""
-    monkeypatch.setattr(photogpt_delivery, "MAX_BYTES", 100)
+    monkeypatch.setattr(delivery, "MAX_BYTES", 100)
     with pytest.raises(ArtifactTooLargeError):
         _try(_server(), tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

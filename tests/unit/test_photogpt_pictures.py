@@ -6,8 +6,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from sandbox.photogpt_composition import enlarged, stand_in
-from sandbox.photogpt_pictures import Format, NoPictureError, decoded, picture_format
+from sandbox.photogpt.composition import enlarged, stand_in
+from sandbox.photogpt.pictures import Format, NoPictureError, decoded, picture_format
 
 HEIC = b"\x00\x00\x00\x18ftypheic" + bytes(12)
 RED, BLUE = (200, 0, 0), (0, 0, 200)

@@ -17,6 +17,7 @@ from pipeline.errors import (
     ProviderError,
     TransportError,
 )
+from providers.photogpt import preparing
 from tests.notes import MemoryNotes
 from tests.unit.scripted_photogpt import EXPORT, After, DyingNotes, Fault, Server, make_folder, make_plan, nok
 
@@ -216,11 +217,10 @@ def test_a_picture_that_vanishes_is_not_named(tmp_path: Path, monkeypatch: pytes
     folder = make_folder(tmp_path)
     plan = make_plan(folder)
     server = Server()
-    from providers import photogpt_preparing
-    from providers.photogpt_pictures import read_portraits
+    from providers.photogpt.pictures import read_portraits
 
     pictures = read_portraits(plan)
-    monkeypatch.setattr(photogpt_preparing, "read_portraits", lambda _: pictures)
+    monkeypatch.setattr(preparing, "read_portraits", lambda _: pictures)
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(ExportRejectedError) as caught:
         server.provider.order(plan, EXPORT, MemoryNotes())

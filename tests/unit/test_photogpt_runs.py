@@ -12,7 +12,7 @@ from pipeline.errors import (
     PermissionDeniedError,
 )
 from pipeline.models import RunStatus
-from providers.photogpt_jobs import MOST_DETAILS, Window
+from providers.photogpt.jobs import MOST_DETAILS, Window
 from tests.unit.scripted_photogpt import Server, handle_of, make_plan, moment, nok, ok
 
 PLAN = make_plan(Path("anna"))

@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from sandbox.photogpt_ids import time_ordered_id
-from sandbox.photogpt_window import DAY_S, Window, WindowError, read_window, seq_of, token_of
+from sandbox.photogpt.ids import time_ordered_id
+from sandbox.photogpt.window import DAY_S, Window, WindowError, read_window, seq_of, token_of
 
 NOW_S = 1_800_000_000.0
 NOW = "2027-01-15T08:00:00Z"

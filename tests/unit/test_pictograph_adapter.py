@@ -13,9 +13,9 @@ from pipeline.errors import (
 from pipeline.models import ExportStatus, ModelTask
 from pipeline.provider import Provider
 from pipeline.provider_requests import PictographRequest
-from providers.pictograph_exports import export_key
-from providers.pictograph_profile import pictograph_profile
-from providers.pictograph_values import TrainingSpec
+from providers.pictograph.exports import export_key
+from providers.pictograph.profile import pictograph_profile
+from providers.pictograph.values import TrainingSpec
 from tests.unit.scripted_pictograph import (
     EXPORT,
     PROFILE,

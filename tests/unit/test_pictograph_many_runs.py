@@ -12,7 +12,7 @@ from pipeline.models import (
     RunHandle,
     RunStatus,
 )
-from providers.pictograph_session import PAGE_SIZE
+from providers.pictograph.session import PAGE_SIZE
 from tests.unit.scripted_pictograph import (
     HANDLE,
     api,

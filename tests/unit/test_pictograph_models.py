@@ -17,7 +17,7 @@ from pipeline.models import (
     ModelFacts,
     ModelTask,
 )
-from providers.pictograph_wire import RunWire, read_classes
+from providers.pictograph.wire import RunWire, read_classes
 from tests.unit.scripted_pictograph import (
     EXPORT,
     Answer,

@@ -17,7 +17,7 @@ from pipeline.models import (
     Severity,
     Unit,
 )
-from providers.pictograph_wire import RunWire
+from providers.pictograph.wire import RunWire
 from tests.unit.scripted_pictograph import (
     EXPORT,
     HANDLE,

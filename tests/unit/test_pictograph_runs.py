@@ -13,7 +13,7 @@ from pipeline.errors import (
 from pipeline.models import (
     RunStatus,
 )
-from providers.pictograph_wire import RunWire
+from providers.pictograph.wire import RunWire
 from tests.notes import MemoryNotes
 from tests.unit.scripted_pictograph import (
     HANDLE,

@@ -14,8 +14,8 @@ from pipeline.models import ExportStatus
 from pipeline.planning import check_reachable
 from pipeline.provider import Provider
 from pipeline.provider_requests import PipelineType
-from providers import replicate_data
-from providers.replicate_profile import replicate_profile
+from providers.replicate import data
+from providers.replicate.profile import replicate_profile
 from tests.unit.scripted_replicate import (
     EXPORT,
     HEX,
@@ -168,13 +168,13 @@ def test_an_archive_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_an_archive_above_the_limit_names_the_way_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be uploaded can be kept elsewhere."""
-    monkeypatch.setattr(replicate_data, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 10)
     assert "set dataset_url" in _refused("dataset_url", {}, tmp_path)
 
 
 def test_an_archive_kept_elsewhere_is_not_looked_for_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """However large it is."""
-    monkeypatch.setattr(replicate_data, "MAX_FILE_BYTES", 0)
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 0)
     api(ready_routes()).provider.check_account(plan("nothing.zip", dataset_url="https://store.example/d.zip"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.replicate_logs import LogProgress, read_progress
+from providers.replicate.logs import LogProgress, read_progress
 
 
 @pytest.mark.parametrize(

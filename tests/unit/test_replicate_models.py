@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from pipeline.errors import NotFoundError, NotOfferedError, TransportError, UnexpectedResponseError
 from pipeline.models import ModelTask, RunStatus, TrainingRun
 from pipeline.provider import ResumePoint
-from providers.replicate_profile import replicate_profile
-from providers.replicate_values import ReplicateSetup
-from providers.replicate_weights import KeyRule
+from providers.replicate.profile import replicate_profile
+from providers.replicate.values import ReplicateSetup
+from providers.replicate.weights import KeyRule
 from tests.unit.http_double import everything_in
 from tests.unit.scripted_replicate import HANDLE, KEY, RUN_ID, SETUP, VERSION, WEIGHTS, Api, api, done, ok, training
 

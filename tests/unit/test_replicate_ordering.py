@@ -21,9 +21,9 @@ from pipeline.errors import (
     TransportError,
 )
 from pipeline.models import RunStatus
-from providers import replicate_data
-from providers.replicate_data import own_address
-from providers.replicate_values import ReplicateSetup
+from providers.replicate import data
+from providers.replicate.data import own_address
+from providers.replicate.values import ReplicateSetup
 from tests.notes import MemoryNotes
 from tests.unit.http_double import everything_in
 from tests.unit.scripted_replicate import (
@@ -149,7 +149,7 @@ def test_an_upload_with_the_right_size_and_digest_is_used(tmp_path: Path) -> Non
 
 def test_an_archive_above_the_limit_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The field to change is named."""
-    monkeypatch.setattr(replicate_data, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 10)
     server = api(ready_routes())
     with pytest.raises(ConfigurationError, match="dataset_url") as caught:
         _ordered(server, archive(tmp_path))

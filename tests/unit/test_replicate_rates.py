@@ -11,8 +11,8 @@ from pipeline.errors import BudgetExceededError, ConfigurationError, NotOfferedE
 from pipeline.models import Money, RunStatus, TrainingRun, Unit
 from pipeline.pricing import check_affordable
 from pipeline.provider_requests import ReplicateRequest
-from providers.replicate_rates import MICRO_USD_PER_S, Rates
-from providers.replicate_values import ReplicateSetup
+from providers.replicate.rates import MICRO_USD_PER_S, Rates
+from providers.replicate.values import ReplicateSetup
 from tests.unit.scripted_replicate import EXPORT, HANDLE, api, plan
 
 

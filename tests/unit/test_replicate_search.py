@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import ConflictError, ProviderUnavailableError, UnexpectedResponseError
 from pipeline.models import RunStatus, Severity
-from providers.replicate_data import own_address
+from providers.replicate.data import own_address
 from tests.unit.scripted_replicate import (
     DESTINATION,
     FILE_URL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from providers.replicate_webhooks import WebhookRefusedError, sign, verify
+from providers.replicate.webhooks import WebhookRefusedError, sign, verify
 from tests.unit.http_double import everything_in
 
 # The vendor's published vector.

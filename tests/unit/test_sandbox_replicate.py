@@ -16,10 +16,10 @@ from pipeline.decoding import Family, Reading, decode, preprocess
 from sandbox.accounts import Account
 from sandbox.datasets import DataError
 from sandbox.lifecycle import script_of
-from sandbox.replicate_inference import predict
-from sandbox.replicate_logs import complete_logs, scripted_logs
-from sandbox.replicate_prices import MICRO_USD_PER_S, NAMES, cost
-from sandbox.replicate_words import new_run_id, stamp, word
+from sandbox.replicate.inference import predict
+from sandbox.replicate.logs import complete_logs, scripted_logs
+from sandbox.replicate.prices import MICRO_USD_PER_S, NAMES, cost
+from sandbox.replicate.words import new_run_id, stamp, word
 from sandbox.requestlog import redacted
 from sandbox.script import locate
 from sandbox.settings import AccountSettings

@@ -23,8 +23,8 @@ from pipeline.errors import (
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
 from providers import storage
 from providers.http import ClientOptions
-from providers.pictograph import PictographProvider
-from providers.pictograph_profile import pictograph_profile
+from providers.pictograph.adapter import PictographProvider
+from providers.pictograph.profile import pictograph_profile
 from providers.storage import SignedStorage, read_digests
 
 BODY = b"0123456789"

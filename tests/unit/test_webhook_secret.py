@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from deployments import webhooks
 from pipeline.errors import TransportError
-from providers.replicate_webhooks import WebhookRefusedError
+from providers.replicate.webhooks import WebhookRefusedError
 from tasks import webhooks as receiving
 from tasks.webhooks import REFRESH_S, Receiver, SigningSecret, replicate_receiver
 from tests.deliveries import OTHER_SECRET, SECRET, delivery

@@ -1,0 +1,1 @@
+"""Bluesight's HTTP API as the sandbox speaks it."""

@@ -1,0 +1,1 @@
+"""PhotoGPT's HTTP API as the sandbox speaks it."""

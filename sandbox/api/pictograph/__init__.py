@@ -1,0 +1,1 @@
+"""Pictograph's HTTP API as the sandbox speaks it."""

@@ -1,0 +1,112 @@
+"""How Bluesight's jobs train: in a child process, or by a script, with a linear model of the same file at its end."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from sandbox import documents, lifecycle
+from sandbox.accounts import Account
+from sandbox.bluesight.files import downloaded, linked_or_copied
+from sandbox.bluesight.models import publish
+from sandbox.childjobs import Job, JobError
+from sandbox.core import Sandbox
+from sandbox.lifecycle import Outcome, Scene
+from sandbox.store import Row
+from sandbox.tiles import check_tiles, check_trainable, described, read_tiles
+from sandbox.tiles_model import fit_linear
+from sandbox.training.tiles import JOB, MODEL
+
+_FILES = ("training_file", "validation_file")
+
+
+class RealJob:
+    """A job that trains a small network in a child process."""
+
+    on_restart: Literal["again", "strand"] = "strand"
+
+    def prepare(self, job: Job) -> None:
+        """Put the order and its files into the folder.
+
+        Raises:
+            JobError: A file is not there.
+        """
+        order: dict[str, Any] = {key: job.row["data"].get(key) for key in ("task", "hyperparameters")}
+        try:
+            for role, path in _files(job.sandbox, job.account, job.row).items():
+                linked_or_copied(path, job.folder / role)
+                order[role] = role
+        except ValueError as error:
+            raise JobError(described(error)) from error
+        text = json.dumps({**dict.fromkeys(_FILES), **order})
+        (job.folder / JOB).write_text(text, encoding="utf-8")
+
+    def argv(self, job: Job) -> Sequence[str]:
+        """Return the command line of the child."""
+        return [sys.executable, "-m", "sandbox.training.tiles", str(job.folder)]
+
+    def watch(self, tx: Connection, job: Job) -> None:
+        """Note what the child does."""
+        phase = job.progress().get("status", "downloading_files")
+        if job.row["data"].get("phase") != phase:
+            documents.change(tx, job.row, data={"phase": phase})
+
+    def collect(self, tx: Connection, job: Job, result: Mapping[str, Any]) -> Outcome:
+        """Keep the model the child left."""
+        if result.get("status") != "completed":
+            return Outcome("failed", {"error": str(result.get("error"))})
+        content = (job.folder / MODEL).read_bytes()
+        model = publish(job.sandbox, tx, job.account, job.row["data"]["task"], content)
+        return Outcome("completed", {"trained_model": model})
+
+
+class ScriptedJob:
+    """A job that follows a script; its file is checked all the same, and its model labels tiles."""
+
+    endings: frozenset[str] = frozenset({"succeeded"})
+
+    def end(self, scene: Scene) -> Outcome:
+        """Make the model of a job that succeeds."""
+        step, data = scene.position.step, scene.row["data"]
+        if step.status == "cancelled":
+            return Outcome("cancelled")
+        if step.status == "failed":
+            return Outcome("failed", {"error": step.error_message or f"RuntimeError: {scene.script.fail_message}"})
+        try:
+            paths = _files(scene.sandbox, scene.account, scene.row)
+            _check(paths)
+            tiles = read_tiles(paths["training_file"])
+            check_trainable(tiles, data["task"], data["hyperparameters"])
+            content = fit_linear(tiles, data["task"]).to_bytes()
+        except Exception as error:  # whatever is wrong with the file is the job's error, as with the vendor
+            return Outcome("failed", {"error": described(error)})
+        model = publish(scene.sandbox, scene.tx, scene.account, data["task"], content)
+        return Outcome("completed", {"trained_model": model})
+
+    def moved(self, scene: Scene) -> None:
+        """Fail a job whose file cannot be used when its training begins, not when it ends."""
+        if scene.row["completed_at"] is not None or scene.position.step.status != "running":
+            return
+        try:
+            _check(_files(scene.sandbox, scene.account, scene.row))
+        except Exception as error:  # see above
+            failed = Outcome("failed", {"error": described(error)})
+            lifecycle.end(scene.tx, scene.account, scene.row, failed, at_s=scene.at_s)
+
+
+def _files(sandbox: Sandbox, account: Account, row: Row) -> dict[str, Path]:
+    """Return the copies of a job's files by their role.
+
+    Raises:
+        ValueError: A file is not there.
+    """
+    named = {role: row["data"].get(role) for role in _FILES}
+    return {role: downloaded(sandbox, account, name) for role, name in named.items() if name is not None}
+
+
+def _check(paths: Mapping[str, Path]) -> None:
+    for path in paths.values():
+        check_tiles(path)

@@ -1,0 +1,1 @@
+"""What is PhotoGPT's own behind its API: state, quirks, and how each of them is known."""

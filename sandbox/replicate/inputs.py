@@ -1,0 +1,78 @@
+"""Where an input's bytes come from: an uploaded file, a data URI, or a server on this machine."""
+
+import base64
+import binascii
+import re
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import httpx
+from sqlalchemy import Connection
+
+from sandbox import documents
+from sandbox.accounts import Account
+from sandbox.core import Sandbox
+from sandbox.launch import NO_TLS
+from sandbox.replicate.words import FILE
+from sandbox.store import Row
+
+CONTENT = "content"
+MAX_DATA_URI_BYTES = 256_000
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_FILE_PATH = re.compile(r"/v1/files/([^/]+)$")
+_FETCH_S = 20.0
+
+
+class InputError(ValueError):
+    """An input cannot be read; the message is what its owner reads."""
+
+
+def find_file(sandbox: Sandbox, tx: Connection, account: Account, file_id: str) -> Row | None:
+    """Return an uploaded file that has not expired."""
+    row = documents.find(tx, account, FILE, file_id)
+    return None if row is None or row["data"]["expires_at"] <= sandbox.clock.now_s() else row
+
+
+def file_path(sandbox: Sandbox, row: Row) -> Path:
+    """Return where the bytes of an uploaded file are."""
+    return sandbox.object_path(row["account_id"], "replicate", row["id"], CONTENT)
+
+
+def own_file(sandbox: Sandbox, tx: Connection, account: Account, url: str) -> Path | None:
+    """Return the uploaded file that a URL of this API means, or None."""
+    match = _FILE_PATH.search(urlsplit(url).path)
+    row = find_file(sandbox, tx, account, match[1]) if match else None
+    return None if row is None else file_path(sandbox, row)
+
+
+def fetch(sandbox: Sandbox, account: Account, url: str) -> bytes:
+    """Return what an input's URL leads to.
+
+    Raises:
+        InputError: There is nothing, or it lies on another machine, which the sandbox asks for nothing.
+    """
+    if url.startswith("data:"):
+        return _decoded(url)
+    with sandbox.store.read() as tx:
+        path = own_file(sandbox, tx, account, url)
+    if path is not None:
+        return path.read_bytes()
+    if urlsplit(url).hostname not in LOOPBACK:
+        raise InputError(f"the sandbox fetches no input from {urlsplit(url).hostname!r}: upload it to /v1/files")
+    try:
+        answer = httpx.get(url, timeout=_FETCH_S, trust_env=False, verify=NO_TLS)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        place = urlsplit(url)._replace(query="").geturl()  # a query may hold a signature
+        raise InputError(f"the input at {place!r} cannot be fetched ({type(error).__name__})") from None
+    return answer.content
+
+
+def _decoded(url: str) -> bytes:
+    head, comma, body = url.partition(",")
+    if not comma:
+        raise InputError("the input is a data URI without data")
+    try:
+        return base64.b64decode(body, validate=True) if head.endswith(";base64") else unquote_to_bytes(body)
+    except binascii.Error as error:
+        raise InputError(f"the input is a data URI that cannot be read: {error}") from error
