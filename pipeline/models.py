@@ -466,6 +466,8 @@ class ModelFacts(Value):
     """Class names in label order."""
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
     """Held-out figures as reported by the provider."""
+    no_weights: str | None = None
+    """Why there is nothing to download; none when there is."""
 
 
 class ModelArtifact(Value):

@@ -28,6 +28,8 @@ def download_model(plan: TrainPlan, run: TrainingRun) -> ModelArtifact | Skipped
         return Skipped(stage="download", reason=f"{plan.profile.title} gives no weights away")
     with open_provider(plan.request) as provider:
         model = await_model(provider, run, READY_POLL, time)
+        if model.no_weights is not None:
+            return Skipped(stage="download", reason=model.no_weights)
         in_archive = plan.profile.weights == "archive"
         file = collect(
             once_ready(lambda at: provider.open_model(model, at), READY_POLL, time),

@@ -277,7 +277,7 @@ class ReplicateProvider:
         """Describe the model a completed run made: the version it pushed, and the weights beside it.
 
         Raises:
-            NotFoundError: The run shows no weights, or none any more.
+            NotFoundError: The run shows neither weights nor a version yet.
             NotOfferedError: The adapter was not told what the model does.
         """
         run_id, task = run.handle.run_id, self._setup.task
@@ -285,15 +285,16 @@ class ReplicateProvider:
             raise NotOfferedError("Replicate does not say what a model does: connect with the request that trained it.")
         training = self.trainings.get(run_id)
         version = training.output_version
+        missing: str | None = None
         if training.weights is None:
             why = "removed by the provider" if training.data_removed else "none in its output"
-            pushed = f"; the version is {version}" if version else ""
-            context = ErrorContext(operation="models.get", run_id=run_id)
-            raise NotFoundError(gone(run_id, f"{why}{pushed}"), context)
+            missing = gone(run_id, f"{why}; the version is {version}" if version else why)
+            if version is None and not training.data_removed:
+                raise NotFoundError(missing, ErrorContext(operation="models.get", run_id=run_id))
         model_id = version or run_id
         self._run_ids[model_id] = run_id
         name = version.partition(":")[0] if version else run.handle.name
-        return ModelFacts(model_id=model_id, name=name, status="ready", task=task)
+        return ModelFacts(model_id=model_id, name=name, status="ready", task=task, no_weights=missing)
 
     def open_model(self, model: ModelFacts, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
         """Open the weights of a model that ``get_model`` of this adapter described, from ``resume`` on where possible.

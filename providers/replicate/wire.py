@@ -84,7 +84,7 @@ class TrainingWire(Wire):
         """Convert; times that run backwards, which happen, are straightened so that no duration is below zero."""
         bar = read_progress(self.logs)
         # A run without a version is told by its own id, so that its weights can be asked for all the same.
-        model_id = self.output_version or (self.id if self.weights else None)
+        model_id = self.output_version or (self.id if self.weights or self.data_removed else None)
         started_at = _no_earlier(self.started_at, self.created_at)
         return TrainingRun(
             handle=handle or RunHandle(provider=PROVIDER, run_id=self.id, name=self.id, dataset=""),

@@ -121,15 +121,21 @@ def test_the_sandbox_serves_weights_itself() -> None:
     ("row", "said"),
     [
         (done(data_removed=True) | {"output": None}, "removed by the provider"),
-        (done() | {"output": None}, "none in its output"),
         (done() | {"output": {"version": VERSION}}, VERSION),
     ],
 )
 def test_weights_that_are_not_there_are_said_to_be_gone(row: dict[str, Any], said: str) -> None:
-    """Retention may have passed, and the version stays."""
-    with pytest.raises(NotFoundError, match="stays at its destination") as caught:
-        api({GET: ok(row)}).provider.get_model(RUN)
-    assert said in caught.value.message
+    """Retention may have passed, or the trainer returned none; the version stays, and can be asked there."""
+    model = api({GET: ok(row)}).provider.get_model(RUN)
+    assert model.no_weights is not None
+    assert said in model.no_weights
+    assert "stays at its destination" in model.no_weights
+
+
+def test_an_output_that_is_not_there_yet_is_waited_for() -> None:
+    """A run may read as succeeded before it names what it made."""
+    with pytest.raises(NotFoundError, match="none in its output") as caught:
+        api({GET: ok(done() | {"output": None})}).provider.get_model(RUN)
     assert caught.value.context.run_id == RUN_ID
 
 
