@@ -187,7 +187,7 @@ def test_without_a_deployment_the_way_back_is_told(bench: Workbench, prefect_api
     assert sweep().is_completed()
     row = newest_table()[str(left.run_id)]
     assert (row["class"], row["action"]) == ("uncollected", "notify")
-    assert "python -m flows.train_pipeline --dataset ds --pipeline yolox --operation left --sandbox" in row["outcome"]
+    assert "python -m flows.train_pipeline pictograph --dataset ds --operation left --sandbox" in row["outcome"]
     assert events_about(prefect_api, left.run_id) == ["train-pipeline.rehearsal.sweep.uncollected"]
 
 
