@@ -40,6 +40,7 @@ SANDBOX_HEADER = "X-Train-Pipeline-Sandbox"
 """What a sandbox says of itself on every answer, so that neither it nor a hosted account is taken for the other."""
 MAY_NAME_A_DELAY = frozenset({429, 503})
 """Statuses whose Retry-After is believed."""
+_LONGEST_HEADER = 200
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -353,14 +354,19 @@ class ApiClient:
         # an escape in the text would hide the key from the scrubber and reveal it to the parser.
         payload = self._parse_json(response.text)
         text = self._scrubber.text(response.text)
-        request_id = self._scrubber.header(response.headers.get("X-Request-Id"))
+        request_id = self._header(response, "X-Request-Id")
         if not response.is_success:
             raise self._status_error(request, response, payload, text)
         reply = ApiReply(request, response.status_code, payload, request_id, SANDBOX_HEADER in response.headers)
         if payload is None and text.strip() not in {"", "null"}:
-            kind = self._scrubber.text(response.headers.get("Content-Type", "no content type"))
+            kind = self._header(response, "Content-Type") or "no content type"
             raise reply.unreadable(f"expected JSON, got {kind!r}")
         return reply
+
+    def _header(self, response: httpx.Response, name: str) -> str | None:
+        """Return what a header says as it may be shown: without the key, and cut."""
+        said = self._scrubber.header(response.headers.get(name))
+        return said if said is None else said[:_LONGEST_HEADER]
 
     def _parse_json(self, text: str) -> JsonValue:
         try:
@@ -378,7 +384,7 @@ class ApiClient:
             operation=request.operation,
             status_code=status,
             code=body.code,
-            request_id=self._scrubber.header(response.headers.get("X-Request-Id")),
+            request_id=self._header(response, "X-Request-Id"),
             retry_after_s=parse_retry_after(delay, self._options.clock.time()),
             outcome_unknown=request.effect and (status >= 500 or status == 408),
         )

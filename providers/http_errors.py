@@ -26,6 +26,7 @@ from pipeline.errors import (
 from pipeline.models import Money, Unit
 
 _LONGEST_MESSAGE = 500
+_LONGEST_CODE = 100
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def read_error_body(payload: object, text: str = "") -> ErrorBody:
     code = _text(inner.get("code"), error, nested.get("error"), nested.get("code"), top.get("code"))
     if payload is None:
         message = _text(" ".join(text.split())[:200])
-    return ErrorBody(message=message, code=code, fields=fields, details=details)
+    return ErrorBody(message=message, code=code[:_LONGEST_CODE] if code else None, fields=fields, details=details)
 
 
 def _first_number(details: Mapping[str, Any], *names: str) -> int | None:

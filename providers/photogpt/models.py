@@ -26,13 +26,15 @@ class Models:
 
         Raises:
             NotFoundError: There is none of this id.
-            UnexpectedResponseError: It has no status.
+            UnexpectedResponseError: It has no status, or is another one.
         """
         request = ApiRequest("models.get", "GET", f"/models/{path_segment(model_id)}", repeatable=True)
         opened = self._session.call(request)
         model = self._session.parse(opened, ModelWire)
         if not model.word:
             raise opened.reply.unreadable("the model has no status")
+        if model.id.lower() != model_id.lower():
+            raise opened.reply.unreadable("it is about another model")
         return model
 
     def create(self, about: dict[str, JsonValue]) -> ModelWire:

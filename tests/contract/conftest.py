@@ -14,7 +14,9 @@ from bench.training import FLOORS, Budget, Figures, measure, pictures
 from pipeline.journal import Journal
 from sandbox.datasets import LabelledImage
 from sandbox.server import SandboxServer
+from tests.contract.adapters import Bench, opened
 from tests.contract.pictograph_accounts import DATASET, Account, NewAccount
+from tests.contract.vendors import VENDORS
 from tests.databases import Postgres, running_postgres
 from tests.intents import NOON_S
 
@@ -140,3 +142,10 @@ def new_account(server: SandboxServer) -> Iterator[NewAccount]:
     yield make
     for account in opened:
         account.close()
+
+
+@pytest.fixture(params=VENDORS)
+def bench(request: pytest.FixtureRequest, server: SandboxServer, tmp_path: Path) -> Iterator[Bench]:
+    """An account and adapters of each vendor in turn."""
+    with opened(server, request.param, tmp_path) as made:
+        yield made
