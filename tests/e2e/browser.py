@@ -151,18 +151,29 @@ class Browser:
             self.send("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def fill(self, label: str, text: str) -> None:
-        """Type a text into the first field below exactly this label, as a keyboard does."""
-        found = self.run(
+        """Type a text into the first field below exactly this label, as a keyboard does.
+
+        A page that is still laying out may put another field in the place of the one that was typed into: a person sees
+        that and types again.
+        """
+        eventually(lambda: self._type(label, text), f"{text!r} in the field {label!r}", within_s=PAGE_S, pause_s=0.5)
+
+    def _type(self, label: str, text: str) -> bool:
+        """Type, and tell whether the text stands in a field that stays."""
+        field = (
             "(() => { for (const shown of document.querySelectorAll('label, span')) {"
             f" if (!shown.offsetParent || shown.innerText.trim() !== {json.dumps(label)}) continue;"
             " for (let near = shown, up = 0; near && up < 6; near = near.parentElement, up++) {"
-            " const field = near.querySelector('textarea, input'); if (!field) continue;"
-            " field.scrollIntoView({block: 'center'}); field.focus(); field.select(); return true; } }"
-            " return false; })()"
+            " const field = near.querySelector('textarea, input'); if (field) return field; } }"
+            " return null; })()"
         )
-        assert found, f"no field is labelled {label!r}"
-        self.send("Input.insertText", text=text)
-        self.wait_until(f"document.activeElement.value === {json.dumps(text)}")
+        holds = f"{field}?.value === {json.dumps(text)}"
+        if self.run(holds):
+            return True
+        ready = "field && (field.scrollIntoView({block: 'center'}), field.focus(), field.select(), true)"
+        if self.run(f"(field => {ready})({field})"):
+            self.send("Input.insertText", text=text)
+        return False  # looked at again after a moment, when a page that puts another field there has done so
 
     def picture(self) -> bytes:
         """Return what the window shows, as PNG."""

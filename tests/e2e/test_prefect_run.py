@@ -149,8 +149,8 @@ ENDS: dict[Outcome, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 def test_every_outcome_is_brought_about() -> None:
-    """No way to end is left out below."""
-    assert set(ENDS) == set(Outcome) == set(FINAL_STATES)
+    """No way to end is left out below; the one that no model of Pictograph's comes to is in test_every_provider.py."""
+    assert set(ENDS) | {Outcome.UNTRIED} == set(Outcome) == set(FINAL_STATES)
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in ENDS if outcome is not Outcome.ACCEPTED])
