@@ -19,6 +19,7 @@ from functools import partial
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from pipeline.errors import PipelineError
 from tasks.forwarding import Forwarding, bring_forward
@@ -83,6 +84,8 @@ class _Inbox:
             body = await asyncio.wait_for(_read(request), BODY_S)
         except TimeoutError:
             return Response("the body did not arrive in time", 408)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it: whoever sent it has gone
         except _TooLargeError:
             return Response(f"larger than {BODY_BYTES} bytes", 413)
         context = contextvars.copy_context()

@@ -24,6 +24,8 @@ class BurnGuard:
         self._estimate = estimate
         self._cap: Money | None = None
         self._over = 0
+        self._furthest = 0.0
+        self._restarts = False
         self.idle: str | None = None
         """Why a cap that was set is not watched over; none when it is, or none was set."""
         has_cap = request.budget_credits is not None or request.budget_usd is not None
@@ -50,24 +52,29 @@ class BurnGuard:
                 f"it has cost about {_cost(per_minute, elapsed_s)} in {elapsed_s / 60:.1f} min and would pass the cap "
                 f"of {self._cap} before the next look"
             )
-        total_s = _forecast_s(run, elapsed_s) if look.seen is not None else None
+        total_s = self._forecast_s(run, elapsed_s) if look.seen is not None else None
         if total_s is None:
             return
         self._over = self._over + 1 if _cost(per_minute, total_s).amount > self._cap.amount else 0
         if self._over >= CONFIRMED_BY:
             raise _stop(f"it is going to cost about {_cost(per_minute, total_s)}, above the cap of {self._cap}")
 
+    def _forecast_s(self, run: TrainingRun, elapsed_s: float) -> float | None:
+        """Return the seconds the run takes in all, as far as it can be told by now.
+
+        Progress that falls back is not that of the whole run: a bar that begins anew with every epoch.
+        """
+        progress = run.progress
+        self._restarts = self._restarts or (progress is not None and progress < self._furthest)
+        self._furthest = max(self._furthest, progress or 0.0)
+        if self._restarts or run.status is not RunStatus.RUNNING or progress is None or progress < LEAST_PROGRESS:
+            return None
+        return elapsed_s + run.eta_s if run.eta_s is not None else elapsed_s * 100 / progress
+
 
 def _cost(per_minute: Money, seconds: float) -> Money:
     """Return the price of a time: every begun minute counts."""
     return Money(amount=per_minute.amount * math.ceil(seconds / 60), unit=per_minute.unit)
-
-
-def _forecast_s(run: TrainingRun, elapsed_s: float) -> float | None:
-    """Return the seconds the run takes in all, as far as it can be told by now."""
-    if run.status is not RunStatus.RUNNING or run.progress is None or run.progress < LEAST_PROGRESS:
-        return None
-    return elapsed_s + run.eta_s if run.eta_s is not None else elapsed_s * 100 / run.progress
 
 
 def _stop(reason: str) -> WatchStoppedError:

@@ -15,6 +15,8 @@ _CLASSES_SHOWN = 6
 def ingredients(plan: TrainPlan, export: ExportReport) -> str:
     """Return a SHA-256 over everything a model is made of: images, annotations, classes, pipeline, hyperparameters."""
     made_of = [export.content_fingerprint, plan.request.kind, plan.config_asked.to_wire()]
+    if further := plan.request.further_ingredients:  # else as ever: what was accepted before there was any stays valid
+        made_of.append(further)
     return hashlib.sha256(json.dumps(made_of, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -54,7 +54,8 @@ def create_once(work: Creating, export: Export, *, again: bool = False) -> Train
     if sent_before and at_most_once and not plan.request.repeats_unknown:
         context = ErrorContext(operation="training.create", outcome_unknown=True)
         raise _unknown(plan, TransportError("the process that sent it ended", context), listed=False)
-    return _send(work, body, in_doubt=again or sent_before)
+    # Of a provider that cannot be asked, the journal's word is all there is: what was not intended was not sent.
+    return _send(work, body, in_doubt=sent_before or (again and plan.profile.finds_runs))
 
 
 def _send(work: Creating, body: dict[str, JsonValue], *, in_doubt: bool) -> TrainingRun:
@@ -74,6 +75,9 @@ def _send(work: Creating, body: dict[str, JsonValue], *, in_doubt: bool) -> Trai
         found, listed = _look_up(work, body)
         if found is not None:
             return _adopted(work, found)
+        if listed and _is_local(last):
+            work.log.refused(str(last))  # nothing was sent now, and the provider denies what was sent before
+            raise last
         once = plan.profile.guarantee is GuaranteeLevel.EXACTLY_ONCE
         may_repeat = (listed and once) or plan.request.repeats_unknown
         if not last.context.outcome_unknown or not may_repeat:
@@ -82,6 +86,11 @@ def _send(work: Creating, body: dict[str, JsonValue], *, in_doubt: bool) -> Trai
     unknown = _unknown(plan, last, listed=listed)
     work.log.unknown(str(unknown))
     raise unknown from last
+
+
+def _is_local(error: ProviderError) -> bool:
+    """Tell whether an adapter refused before it sent anything, for good."""
+    return error.context.status_code is None and not error.context.outcome_unknown and not is_retryable(error)
 
 
 def _note_refusal(work: Creating, error: ProviderError) -> None:

@@ -118,8 +118,12 @@ class Dossier:
             self.message = "the model was trained, and answered at the provider as it should"
         else:
             self.outcome = Outcome.UNTRIED
-            why = self.hosted.inconclusive if self.hosted is not None else "that was not asked for"
+            why = self.hosted.inconclusive if self.hosted is not None else self._why_untried()
             self.message = f"the model was trained; it was not tried: {why}"
+
+    def _why_untried(self) -> str:
+        reasons = [item.reason for item in self.skipped if item.stage in {"download", "smoke test"}]
+        return "; ".join([*reasons, "nothing more was asked for"])
 
     def submit(self, reason: str) -> None:
         """Record that the run was left to itself on purpose."""
@@ -183,8 +187,8 @@ class Dossier:
             message=self.message,
             outcome_unknown=self.outcome_unknown,
             operation_id=self.operation.id,
-            request=self.request,
-            plan=self.plan,
+            request=self.request.shown(),
+            plan=self.plan.model_copy(update={"request": self.plan.request.shown()}) if self.plan is not None else None,
             started_at=self.started_at,
             ended_at=ended_at,
             export=self.export,

@@ -70,8 +70,12 @@ def _file(name: str, field: str) -> Path:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        message = f"dataset={str(path)!r} cannot be read ({error.strerror}); make it readable"
+        raise ConfigurationError(message, ErrorContext(field="dataset")) from error
 
 
 def _missing(name: str, field: str, what: str) -> ConfigurationError:

@@ -8,6 +8,8 @@ from pipeline.errors import BudgetExceededError, ConfigurationError, ErrorContex
 from pipeline.models import CostEstimate, Money, Severity, Skipped, TrainingRun, Unit
 from pipeline.requests import TrainRequest
 
+_CHEAPER = ", train shorter or on a cheaper GPU"
+
 
 def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
     """Refuse a price above the request's cap or the account's balance, before anything is spent.
@@ -28,8 +30,8 @@ def check_affordable(estimate: CostEstimate, request: TrainRequest) -> None:
     if cap is not None and estimate.total.amount > cap.amount:
         field = "budget_credits" if cap.unit is Unit.CREDITS else "budget_usd"
         raise BudgetExceededError(
-            f"the training is priced at {estimate.total} ({estimate.gpu_minutes:g} min on {estimate.gpu} at "
-            f"{estimate.per_minute} a minute), above {field}={cap}; raise {field}, train shorter or on a cheaper GPU",
+            f"the training is priced at {describe_price(estimate)}, above {field}={cap}; raise {field}"
+            f"{_CHEAPER if estimate.source != 'configured' else ''}",
             ErrorContext(field=field),
         )
     blocked = [finding.message for finding in estimate.findings if finding.severity is Severity.ERROR]
@@ -49,7 +51,7 @@ def describe_price(estimate: CostEstimate) -> str:
     """Return the price and what it is made of, such as ``$0.60 for 20 min on a10g``."""
     if estimate.source == "configured":
         return str(estimate.total)
-    return f"{estimate.total} for {estimate.gpu_minutes:g} min on {estimate.gpu}"
+    return f"{estimate.total} for {estimate.gpu_minutes:g} min on {estimate.gpu} at {estimate.per_minute} a minute"
 
 
 def check_unpriced(skipped: Skipped, request: TrainRequest) -> None:
@@ -100,7 +102,7 @@ def cost_so_far(estimate: CostEstimate | None, run: TrainingRun, now: datetime) 
 
     None before it started, and for a run that was found instead of priced.
     """
-    if estimate is None or run.started_at is None:
+    if estimate is None or run.started_at is None or estimate.source == "configured":
         return None
     seconds = max(((run.completed_at or now) - run.started_at).total_seconds(), 0.0)
     return Money(amount=round(estimate.per_minute.amount * seconds / 60), unit=estimate.per_minute.unit)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter
+from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter, field_validator
 
 from pipeline.request_form import RunForm
 from pipeline.requests import TrainConfig, TrainRequest, refused
@@ -139,6 +139,19 @@ class _LocalData(TrainRequest):
 
     dataset: _LOCAL_PATH
 
+    @field_validator("dataset", "validation", check_fields=False)
+    @classmethod
+    def _at_home(cls, path: str | None) -> str | None:
+        """Read ``~`` once, so that every stage means the same file."""
+        return str(Path(path).expanduser()) if path is not None and path.startswith("~") else path
+
+    @property
+    def further_ingredients(self) -> dict[str, JsonValue]:
+        """Whatever decides the model and is neither its data nor where it is made."""
+        known = {"provider", "sandbox", "dataset", "dataset_url"}
+        found: dict[str, JsonValue] = self.model_dump(mode="json", include=set(self.DECIDING) - known)
+        return found
+
     @property
     def data_name(self) -> str:
         """The file's or folder's own name, without its extension."""
@@ -156,7 +169,9 @@ class ReplicateRequest(_LocalData, title="Replicate"):
         "dataset_url",
         "inputs",
     }
-    NAMING: ClassVar[frozenset[str]] = frozenset({"dataset", "trainer", "destination", "pipeline"})
+    NAMING: ClassVar[frozenset[str]] = frozenset(
+        {"dataset", "trainer", "destination", "pipeline", "hardware", "data_input", "inputs"}
+    )
 
     dataset: _LOCAL_PATH
     """Path of the training data: a ZIP archive of labelled images; a Pictograph export is checked in full."""
@@ -207,6 +222,16 @@ class ReplicateRequest(_LocalData, title="Replicate"):
     def expected_minutes(self) -> int | None:
         """Minutes, where somebody has named them."""
         return self.gpu_minutes
+
+    def shown(self) -> Self:
+        """Return the request without the query of ``dataset_url``, which may be as good as a password."""
+        address, mark, _ = (self.dataset_url or "").partition("?")
+        return self.model_copy(update={"dataset_url": f"{address}?[redacted]"}) if mark else self
+
+    @property
+    def needs_weights(self) -> bool:
+        """True when only an ONNX will do."""
+        return self.smoke == "onnx"
 
     def tries_here(self, *, has_weights: bool) -> bool:
         """Tell whether the ONNX among the weights is to run on this machine."""
@@ -295,6 +320,11 @@ class PhotogptRequest(_LocalData, title="PhotoGPT"):
     """Try the model by having one picture generated; the provider bills that."""
     smoke_prompt: Annotated[str, Field(min_length=1, max_length=500)] = "portrait photo, plain background"
     """What that picture is to show."""
+
+    def shown(self) -> Self:
+        """Return the request without what it says of the person in free words."""
+        unsaid = {name: "[redacted]" for name in ("ethnicity", "eye_color") if getattr(self, name) is not None}
+        return self.model_copy(update={**unsaid, "smoke_prompt": "[redacted]"})
 
     def tries_there(self, *, has_weights: bool) -> bool:
         """Tell whether a picture is to be generated: only when asked, for it is billed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -121,6 +122,11 @@ class TrainRequest(Value):
         return TrainConfig()
 
     @property
+    def further_ingredients(self) -> dict[str, JsonValue]:
+        """What else the model is made of, besides data, kind and hyperparameters."""
+        return {}
+
+    @property
     def expected_minutes(self) -> int | None:
         """GPU minutes the training is expected to take, where somebody has named them."""
         return None
@@ -150,6 +156,10 @@ class TrainRequest(Value):
         """What to do about training data that gives no model, in words that end a sentence."""
         return f"correct {self.dataset!r} and run again"
 
+    def shown(self) -> Self:
+        """Return the request as reports may show it."""
+        return self
+
     def check(self) -> None:
         """Refuse fields that contradict each other.
 
@@ -171,8 +181,13 @@ class TrainRequest(Value):
         for name in type(self).model_fields:
             value = getattr(self, name)
             if name in type(self).NAMING and value != type(self).model_fields[name].default:
-                options += [f"--{name.replace('_', '-')}", str(value)]
+                options += [f"--{name.replace('_', '-')}", json.dumps(value) if isinstance(value, dict) else str(value)]
         return options
+
+    @property
+    def needs_weights(self) -> bool:
+        """True when a model without a file that runs here is of no use."""
+        return False
 
     def tries_here(self, *, has_weights: bool) -> bool:
         """Tell whether the model is to run on this machine."""

@@ -397,4 +397,9 @@ _FormPart = tuple[str, tuple[str | None, BinaryIO | bytes, str]]
 def _form_part(part: UploadPart, opened: ExitStack) -> _FormPart:
     if isinstance(part.content, bytes):
         return part.field, (part.filename, part.content, part.content_type)
-    return part.field, (part.filename, opened.enter_context(part.content.open("rb")), part.content_type)
+    try:
+        content = opened.enter_context(part.content.open("rb"))
+    except OSError as exc:
+        message = f"What is to be sent as {part.field!r} cannot be read ({exc.strerror}): make it readable."
+        raise ConfigurationError(message) from exc
+    return part.field, (part.filename, content, part.content_type)

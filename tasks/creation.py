@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 from pydantic import JsonValue
 
 from pipeline.adoption import find_earlier, take_by_id
-from pipeline.bookkeeping import AttemptLog
+from pipeline.bookkeeping import AttemptLog, AttemptNotes
 from pipeline.changes import content_of, ingredients
 from pipeline.creation import Creating, create_once
 from pipeline.errors import ErrorContext, TrainingCancelledError
@@ -19,7 +19,7 @@ from pipeline.journal import Journal
 from pipeline.journal_rows import Intent
 from pipeline.models import CostEstimate, ExportReport, RunStatus, TrainingRun, TrainPlan
 from pipeline.ownership import LEASE_S
-from pipeline.provider import Provider
+from pipeline.provider import Notes, Provider
 from pipeline.reattaching import begins_alone
 from providers.connect import read_caps
 from tasks.credentials import open_provider
@@ -33,7 +33,7 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
     name="create-training",
     task_run_name="create-{plan.run_name}",
     cache_policy=NO_CACHE,
-    retries=RETRIES,  # safe: every attempt looks the run up first and sends the same idempotency key
+    retries=RETRIES,  # safe: every attempt looks the run up first, or stops where it cannot be looked up
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,
 )
@@ -73,9 +73,30 @@ def find_training(plan: TrainPlan) -> TrainingRun | None:
     return run
 
 
+class _NotesUnlessCancelled(AttemptNotes):
+    """An adapter notes each step before it takes it: the moment to ask whether anybody still wants it."""
+
+    def write(self, notes: dict[str, JsonValue]) -> None:
+        """Keep this instead.
+
+        Raises:
+            TrainingCancelledError: The flow run is to end.
+        """
+        if own_run_is_cancelled():
+            if self.journal.find(self.key) is not None:
+                self.journal.cancel_asked(self.key)
+            raise TrainingCancelledError("the flow run was cancelled while its training was being prepared")
+        super().write(notes)
+
+
 @dataclass(frozen=True)
 class _UnlessCancelled(AttemptLog):
     """Lets nothing be sent for a flow run that was cancelled in the meantime, as far as Prefect can be asked."""
+
+    @property
+    def notes(self) -> Notes:
+        """What the adapter remembers of this attempt; nothing more is made for a flow run that is to end."""
+        return _NotesUnlessCancelled(self.journal, self.intent.plan.operation_key)
 
     def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
         """Commit the intent before anything is sent.

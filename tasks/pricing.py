@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prefect import task
 
+from pipeline.budget import NO_CAPS
 from pipeline.models import CostEstimate, ExportReport, Skipped, TrainPlan
 from pipeline.pricing import check_affordable, check_unpriced, describe_price
+from providers.connect import read_caps
 from tasks.credentials import open_provider
 from tasks.display import announce, say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
@@ -25,6 +27,8 @@ def estimate_cost(plan: TrainPlan, export: ExportReport) -> CostEstimate | Skipp
     if isinstance(estimate, Skipped):
         check_unpriced(estimate, plan.request)
         say(f"price: not known, {estimate.reason}")
+        if read_caps() != NO_CAPS:
+            say("the caps by day and month do not count this training: its price is not known", warning=True)
         return estimate
     balance = f", balance {estimate.balance}" if estimate.balance is not None else ""
     say(f"price: {describe_price(estimate)}{balance} ({estimate.source})")

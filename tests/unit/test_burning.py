@@ -137,3 +137,11 @@ def test_a_cap_in_another_unit_ends_nothing_and_says_so() -> None:
 def test_a_clock_behind_the_providers_makes_no_negative_time() -> None:
     """Started in our future: it has cost nothing yet."""
     assert _stopped(_guard(), -3600.0, _run(), wait_s=60.0) is None
+
+
+def test_a_bar_that_begins_anew_forecasts_nothing() -> None:
+    """Twelve percent of the second epoch are not twelve percent of the training."""
+    guard = _guard()
+    _check(guard, 60, _run(progress=100.0))
+    for after_s in range(120, 120 + 60 * CONFIRMED_BY, 60):
+        assert _stopped(guard, after_s, _run(progress=12.0)) is None

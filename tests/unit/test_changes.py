@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,10 @@ from pipeline.changes import compare_with_last, content_of, describe_changes, in
 from pipeline.journal import Journal
 from pipeline.journal_records import ExportContent, OperationOutcome, Owner
 from pipeline.journal_rows import Intent
-from pipeline.models import ClassCount, ExportReport, TrainPlan
-from pipeline.requests import TrainConfig
+from pipeline.models import ClassCount, ExportReport, ModelTask, Operation, TrainPlan
+from pipeline.planning import resolve_plan
+from pipeline.provider_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
+from pipeline.requests import TrainConfig, TrainRequest
 from tests.unit.conftest import make_export, make_plan, make_profile
 
 OWNER = Owner(host="h", pid=1, born="1", flow_run_id="f")
@@ -102,3 +105,30 @@ def test_changes_are_told_briefly() -> None:
     assert describe_changes(
         ExportContent(images=None, objects={"a": 1}), ExportContent(images=3, objects={"a": 3})
     ) == ("a +2")
+
+
+@pytest.mark.parametrize(
+    ("request_", "change"),
+    [
+        (BluesightRequest(dataset="t.h5", task="segmentation", num_classes=3), {"num_classes": 4}),
+        (PhotogptRequest(dataset="faces", age=30, gender="Male"), {"age": 31}),
+        (
+            ReplicateRequest(dataset="d.zip", trainer="a/b:" + "0" * 64, destination="a/c", inputs={"layers": [1]}),
+            {"inputs": {"layers": [2]}},
+        ),
+        (
+            ReplicateRequest(dataset="d.zip", trainer="a/b:" + "0" * 64, destination="a/c"),
+            {"trainer": "a/b:" + "1" * 64},
+        ),
+    ],
+)
+def test_whatever_decides_the_model_counts_as_a_change(request_: TrainRequest, change: dict[str, Any]) -> None:
+    """The same data for another model is no reason to leave the training out; another patience is none to train."""
+    kinds = {request_.kind: ModelTask.CLASSIFICATION}
+    profile = make_profile(name=request_.provider, pipelines=kinds, gpus=())
+    one, other, patient = (
+        ingredients(resolve_plan(asked, profile, Operation(id="op-1")), _report())
+        for asked in (request_, request_.model_copy(update=change), request_.model_copy(update={"deadline_s": 5.0}))
+    )
+    assert one == patient
+    assert one != other

@@ -12,6 +12,7 @@ from pipeline.errors import (
     ConflictError,
     ErrorContext,
     InsufficientCreditsError,
+    InvalidRequestError,
     JournalError,
     ProviderError,
     ProviderUnavailableError,
@@ -345,3 +346,24 @@ def test_a_create_that_surely_did_not_arrive_is_no_lost_one(clock: FakeClock) ->
         _create(provider, clock, _blind(), log=log)
     assert not caught.value.context.outcome_unknown
     assert log.words == ["intend", "unsent"]
+
+
+def test_a_stage_tried_again_is_no_lost_create(clock: FakeClock) -> None:
+    """Prefect tries the stage again after a 429: of a provider that cannot be asked the journal knows what was sent."""
+    log = _Log()
+    provider = FakeProvider(find_run=Script(None), create_run=Script(RateLimitError("429")))
+    with pytest.raises(RateLimitError) as caught:
+        _create(provider, clock, _blind(), again=True, log=log)
+    assert not caught.value.context.outcome_unknown
+    assert log.words == ["intend", "unsent"]
+
+
+def test_what_an_adapter_itself_refuses_to_send_again_closes_the_attempt(clock: FakeClock) -> None:
+    """The list denies the run and nothing was sent now: the next attempt prepares anew instead of asking for ever."""
+    log = _Log(sent_before=True)
+    stale = InvalidRequestError("the upload has expired", ErrorContext(operation="training.create"))
+    provider = FakeProvider(find_run=Script(None), create_run=Script(stale))
+    with pytest.raises(InvalidRequestError, match="expired") as caught:
+        _create(provider, clock, again=True, log=log)
+    assert not caught.value.context.outcome_unknown
+    assert log.words == ["intend", "refused"]

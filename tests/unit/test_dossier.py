@@ -210,7 +210,7 @@ class TestAccepting:
         """Because it was not asked for, or because nothing could be learned."""
         assert self._accepted() == (
             Outcome.UNTRIED,
-            "the model was trained; it was not tried: that was not asked for",
+            "the model was trained; it was not tried: nothing more was asked for",
         )
         assert self._accepted(hosted=make_hosted(inconclusive="no credits")) == (
             Outcome.UNTRIED,

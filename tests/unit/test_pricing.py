@@ -9,7 +9,7 @@ import pytest
 from pipeline import models, provider_requests
 from pipeline.errors import BudgetExceededError, ConfigurationError, InsufficientCreditsError
 from pipeline.models import Money, Unit
-from pipeline.pricing import check_affordable, cost_so_far, needs_approval
+from pipeline.pricing import check_affordable, check_unpriced, cost_so_far, needs_approval
 from tests.unit.conftest import make_estimate, make_request, make_run
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -116,3 +116,26 @@ def test_a_run_that_was_not_priced_has_no_cost_so_far() -> None:
 def test_a_person_is_asked_above_the_threshold(unit: Unit, amount: int, above: float | None, asked: bool) -> None:
     """In the account's own unit, and only when a threshold was given."""
     assert needs_approval(make_estimate(amount, unit), make_request(approve_above=above)) is asked
+
+
+def test_a_price_that_was_named_is_no_price_a_minute() -> None:
+    """It is compared with the cap as it stands, and nothing is worked out from the time that has passed."""
+    named = make_estimate(500, source="configured", gpu_minutes=0, gpu="", balance=None)
+    run = make_run(started_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert cost_so_far(named, run, datetime(2026, 1, 1, 1, tzinfo=UTC)) is None
+    with pytest.raises(
+        BudgetExceededError, match=r"priced at 500 credits, above budget_credits=10 credits; raise"
+    ) as caught:
+        check_affordable(named, make_request(budget_credits=10))
+    assert "minute" not in str(caught.value)
+    assert "GPU" not in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", [{"budget_credits": 5}, {"budget_usd": 5.0}, {"approve_above": 5.0}])
+def test_a_limit_on_a_price_that_nobody_knows_is_refused(limit: dict[str, float]) -> None:
+    """Ignoring it would be spending without it."""
+    skipped = models.Skipped(stage="price", reason="nobody publishes one")
+    check_unpriced(skipped, make_request())
+    with pytest.raises(ConfigurationError, match="nobody publishes one") as caught:
+        check_unpriced(skipped, make_request(**limit))
+    assert caught.value.context.field == next(iter(limit))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.dossier import Dossier
 from pipeline.errors import ConfigurationError
 from pipeline.models import Operation, TrainPlan
 from pipeline.planning import fingerprint_request, resolve_plan
@@ -21,6 +22,7 @@ from pipeline.provider_requests import (
 )
 from pipeline.requests import TrainRequest
 from tests.unit.conftest import make_profile, make_request
+from tests.unit.dossiers import START
 
 TRAINER = "acme/trainer:" + "0" * 64
 ASKED: dict[str, dict[str, Any]] = {
@@ -156,3 +158,23 @@ def test_a_generated_picture_is_billed_and_so_only_made_when_asked() -> None:
 def test_local_data_is_named_by_its_file() -> None:
     """A path never gets into names of runs and artifacts."""
     assert BluesightRequest(dataset="/home/me/secret-project/tiles.h5").data_name == "tiles"
+
+
+def test_reports_do_not_show_what_is_as_good_as_a_password() -> None:
+    """Neither the signature of an address, nor what is said of a person in free words; what is sent is as before."""
+    signed = ReplicateRequest(**ASKED["replicate"], dataset_url="https://store.example/d.zip?X-Signature=canary")
+    person = PhotogptRequest(**ASKED["photogpt"], ethnicity="canary", eye_color="canary", smoke_prompt="canary")
+    for request in (signed, person):
+        assert "canary" in request.model_dump_json()
+        assert "canary" not in request.shown().model_dump_json()
+        dossier = Dossier(request, Operation(id="op-1"), START)
+        assert "canary" not in dossier.report(START).model_dump_json()
+    plain = ReplicateRequest(**ASKED["replicate"], dataset_url="https://store.example/d.zip")
+    assert plain.shown() == plain
+
+
+def test_home_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage means the same file."""
+    monkeypatch.setenv("HOME", "/home/me")
+    request = BluesightRequest(dataset="~/tiles.h5", validation="~/more.h5")
+    assert (request.dataset, request.validation) == ("/home/me/tiles.h5", "/home/me/more.h5")

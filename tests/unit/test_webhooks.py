@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from deployments import webhooks
-from deployments.webhooks import BODY_BYTES
+from deployments.webhooks import BODY_BYTES, create_app
 from pipeline.journal import Journal
+from tasks.webhooks import Receiver
 from tests.deliveries import NOW_S, OTHER_SECRET, Trickle, delivery
-from tests.unit.inbox import Inbox
+from tests.unit.inbox import Inbox, Recorder
 
 
 @pytest.fixture
@@ -213,3 +216,23 @@ def test_a_slow_journal_does_not_hold_up_the_answer(inbox: Inbox, monkeypatch: p
     inbox.answer_s = 10.0
     assert inbox.send(delivery()) == [204]
     assert inbox.count() == 1
+
+
+def test_a_sender_that_hangs_up_is_no_event(tmp_path: Path) -> None:
+    """Nothing is raised: whoever likes could fill the log with tracebacks."""
+    inbox = Inbox(tmp_path / "journal.db")
+    app = create_app(Receiver(inbox.secret), Recorder([]))
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/webhooks/replicate", "headers": [], "query_string": b""}
+    asyncio.run(
+        app({**scope, "raw_path": b"/webhooks/replicate", "http_version": "1.1", "scheme": "http"}, receive, send)
+    )
+    assert sent[0]["status"] == 400

@@ -9,7 +9,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.collection import CANDIDATE_NAME, CollectedFile
+from pipeline.errors import OutputPathError
 from pipeline.models import ModelArtifact, ModelFacts, ModelTask, Skipped, TrainPlan
 from pipeline.weights import WEIGHTS_NAME, take_out_model
 from sandbox.tinymodel import tiny_model
@@ -75,3 +78,14 @@ def test_weights_without_a_model_are_skipped_with_the_reason(tmp_path: Path) -> 
     assert "no ONNX model" in skipped.reason
     assert not (plan.output_dir / CANDIDATE_NAME).exists()
     assert (plan.output_dir / WEIGHTS_NAME).exists()
+
+
+def test_a_model_that_cannot_be_written_is_one_of_our_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk ends the stage with a sentence that names the folder."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.weights.shutil.copyfile", full)
+    with pytest.raises(OutputPathError, match="No space left on device"):
+        _take(tmp_path, tiny_model("yolox", ("stop",), seed=1))
