@@ -58,16 +58,16 @@ class AttemptNotes:
 
     journal: Journal
     """Where."""
-    key: str
-    """The attempt."""
+    intent: Intent
+    """The attempt, and who prepares it."""
 
     def read(self) -> dict[str, JsonValue]:
         """Return what was written last; empty at first."""
-        return self.journal.notes(self.key)
+        return self.journal.notes(self.intent.plan.operation_key)
 
     def write(self, notes: dict[str, JsonValue]) -> None:
         """Keep this instead."""
-        self.journal.note(self.key, notes)
+        self.journal.note(self.intent, notes)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class AttemptLog:
     @property
     def notes(self) -> Notes:
         """What the adapter remembers of this attempt."""
-        return AttemptNotes(self.journal, self._key)
+        return AttemptNotes(self.journal, self.intent)
 
     def known_order(self) -> dict[str, JsonValue] | None:
         """Return the body that an earlier process wrote down, if any."""

@@ -142,7 +142,9 @@ def _unknown(plan: TrainPlan, last: ProviderError, *, listed: bool) -> ProviderE
             f"--adopt ID, or run again with on_unknown_create=repeat to make another one"
         )
     context = replace(last.context, operation="training.create", outcome_unknown=True)
-    return type(last)(f"{what}; {next_step}", context)
+    # What nobody can look up is no better known a moment later: only a run that can be found is worth another try.
+    kind = type(last) if plan.profile.finds_runs else ProviderError
+    return kind(f"{what}; {next_step}", context)
 
 
 _NEXT = "run the same operation again: it looks the run up before creating anything"

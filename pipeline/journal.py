@@ -197,12 +197,35 @@ class Journal:
             row = tx.execute(select(preparations.c.notes).where(preparations.c.key == key)).first()
         return dict(row[0]) if row is not None else {}
 
-    def note(self, key: str, notes: dict[str, JsonValue]) -> None:
-        """Keep this for an attempt, instead of what was noted before."""
-        values = {"notes": notes, "updated_at_s": self._now()}
+    def note(self, intent: Intent, notes: dict[str, JsonValue]) -> None:
+        """Keep this for an attempt, instead of what was noted before; whoever notes it is the one who prepares it."""
+        plan, now = intent.plan, {"notes": notes, "updated_at_s": self._now()}
+        values = {**now, "owner": intent.owner.model_dump(mode="json")}
         with self._store.write() as tx:
-            if tx.execute(update(preparations).where(preparations.c.key == key).values(values)).rowcount == 0:
-                tx.execute(insert(preparations).values(key=key, **values))
+            if tx.execute(update(preparations).where(preparations.c.key == plan.operation_key).values(values)).rowcount:
+                return
+            about = {"operation_id": plan.operation.id, "attempt": plan.operation.attempt, "account": intent.account}
+            tx.execute(
+                insert(preparations).values(key=plan.operation_key, fingerprint=plan.fingerprint, **about, **values)
+            )
+
+    def take_preparation(
+        self, fingerprint: str, account: str, owner: Owner, is_gone: Callable[[Owner], bool]
+    ) -> tuple[str, int] | None:
+        """Go on with what somebody prepared for the same training who died before it was begun.
+
+        Returns operation and attempt, for one who asks; none when there is nothing, or whoever prepares it may live.
+        """
+        begun = select(operations.c.key).where(operations.c.key == preparations.c.key).exists()
+        like = and_(preparations.c.fingerprint == fingerprint, preparations.c.account == account, ~begun)
+        with self._store.write() as tx:
+            rows = tx.execute(select(preparations).where(like).order_by(preparations.c.updated_at_s.desc())).mappings()
+            for row in rows.all():
+                if is_gone(Owner.model_validate(row["owner"])):
+                    taken = {"owner": owner.model_dump(mode="json")}
+                    tx.execute(update(preparations).where(preparations.c.key == row["key"]).values(taken))
+                    return str(row["operation_id"]), int(row["attempt"])
+        return None
 
     def deliver(self, provider: str, delivery_id: str, run_id: str) -> bool:
         """Take in a verified call of the provider about a run; False when the same one was taken in before."""
@@ -309,6 +332,7 @@ class Journal:
                 "ended_at_s": self._now(),
             }
             self._update(tx, operations.c.key == key, {**values, "owner": None, "owner_until_s": None})
+            tx.execute(delete(preparations).where(preparations.c.key == key))
             settle(tx, key, 0 if outcome is OperationOutcome.REFUSED else None)
 
     def _update(self, tx: Connection, where: ColumnElement[bool], values: dict[str, Any]) -> None:

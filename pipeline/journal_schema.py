@@ -95,8 +95,14 @@ preparations = Table(
     "preparations",
     metadata,
     Column("key", String(64), primary_key=True),
+    Column("operation_id", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("owner", _JSON, nullable=False),
     Column("notes", _JSON, nullable=False),
     Column("updated_at_s", Float, nullable=False),
+    Index("preparations_by_fingerprint", "fingerprint"),
 )
 """What was made for an attempt at the provider before it was paid for: uploads, which must not be made twice."""
 

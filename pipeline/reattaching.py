@@ -14,8 +14,9 @@ from pipeline.errors import (
     TrainingLostError,
 )
 from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.journal_records import OperationOutcome, OperationRecord, Owner
 from pipeline.models import Operation
+from pipeline.ownership import is_gone
 from pipeline.planning import fingerprint_request
 from pipeline.requests import TrainRequest
 
@@ -62,6 +63,32 @@ def choose_operation(
         _check_account(record, is_ours)
         return _continued(record, request, may_follow)
     return Operation(id=_given_id(request) or flow_run_id, again=again or _names_one(request))
+
+
+def unanswered(
+    journal: Journal, request: TrainRequest, chosen: Operation, is_ours: Callable[[OperationRecord], bool]
+) -> Operation:
+    """Return the open operation that a run somebody found there belongs to: one like it without a run; else the chosen.
+
+    For a provider that cannot be asked whether a create without an answer made a run: a person can.
+    """
+    if request.adopt is None or journal.latest(chosen.id, sandbox=request.sandbox) is not None:
+        return chosen
+    for record in journal.open_like(fingerprint_request(request)):
+        if record.handle is None and is_ours(record):
+            return Operation(id=record.operation_id, attempt=record.attempt, again=True)
+    return chosen
+
+
+def prepared(journal: Journal, request: TrainRequest, chosen: Operation, account: str, owner: Owner) -> Operation:
+    """Return the operation that somebody prepared for the same training and died; else the chosen one.
+
+    What was uploaded for it is used, and does not stay behind at the provider.
+    """
+    if chosen.again or request.on_open_run == "new" or journal.latest(chosen.id, sandbox=request.sandbox) is not None:
+        return chosen
+    taken = journal.take_preparation(fingerprint_request(request), account, owner, is_gone)
+    return chosen if taken is None else Operation(id=taken[0], attempt=taken[1], again=True)
 
 
 def begins_alone(request: TrainRequest) -> bool:

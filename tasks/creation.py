@@ -62,7 +62,7 @@ def find_training(plan: TrainPlan) -> TrainingRun | None:
         if plan.request.wait == "defer" and record is not None and record.handle is not None:
             # It comes back again and again: deferring looks, and bears what that meets.
             return TrainingRun(handle=record.handle, status=RunStatus.UNKNOWN, provider_status="unseen", adopted=True)
-        if record is None and plan.request.adopt is not None:
+        if plan.request.adopt is not None and (record is None or record.handle is None):
             run: TrainingRun | None = take_by_id(provider, plan, plan.request.adopt)
         else:
             handle, order = (record.handle, record.body) if record is not None else (None, None)
@@ -83,8 +83,9 @@ class _NotesUnlessCancelled(AttemptNotes):
             TrainingCancelledError: The flow run is to end.
         """
         if own_run_is_cancelled():
-            if self.journal.find(self.key) is not None:
-                self.journal.cancel_asked(self.key)
+            key = self.intent.plan.operation_key
+            if self.journal.find(key) is not None:
+                self.journal.cancel_asked(key)
             raise TrainingCancelledError("the flow run was cancelled while its training was being prepared")
         super().write(notes)
 
@@ -96,7 +97,7 @@ class _UnlessCancelled(AttemptLog):
     @property
     def notes(self) -> Notes:
         """What the adapter remembers of this attempt; nothing more is made for a flow run that is to end."""
-        return _NotesUnlessCancelled(self.journal, self.intent.plan.operation_key)
+        return _NotesUnlessCancelled(self.journal, self.intent)
 
     def intend(self, body: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], bool]:
         """Commit the intent before anything is sent.

@@ -15,7 +15,7 @@ from pipeline.models import Operation, TrainPlan
 from pipeline.ownership import take_over
 from pipeline.planning import check_reachable, resolve_plan
 from pipeline.provider import Provider
-from pipeline.reattaching import choose_operation
+from pipeline.reattaching import choose_operation, prepared, unanswered
 from pipeline.requests import TrainRequest
 from tasks.crashes import was_brought_back
 from tasks.credentials import open_provider
@@ -98,9 +98,12 @@ def _choose(journal: Journal, provider: Provider, request: TrainRequest, begun: 
     def may_follow(record: OperationRecord) -> bool:
         return after_attempt(request, provider.profile, record) is not None or not was_brought_back()
 
-    return choose_operation(
+    chosen = choose_operation(
         journal, request, str(runtime.flow_run.id), is_ours, again=begun.again, may_follow=may_follow
     )
+    if not provider.profile.finds_runs:
+        chosen = unanswered(journal, request, chosen, is_ours)
+    return prepared(journal, request, chosen, provider.account, current_owner())
 
 
 def current_operation(request: TrainRequest) -> Operation:

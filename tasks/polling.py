@@ -61,6 +61,8 @@ def _end(provider: Provider, plan: TrainPlan, seen: WatchedRun) -> WatchedRun:
     watched = cancel_overdue(provider, plan, cancel_stopped(provider, plan, seen, time), time)
     if watched.run.status is RunStatus.CANCELLED:
         note_cancelled(plan)
+    for finding in (item for item in watched.run.warnings if item not in seen.run.warnings):
+        say(finding.message, warning=True)
     reason = f"asked the provider to cancel, the run is {watched.run.provider_status!r}"
     say(reason if watched.run.status.is_terminal else f"not cancelled: {watched.gave_up}", warning=True)
     return watched

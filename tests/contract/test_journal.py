@@ -292,11 +292,34 @@ def test_whoever_goes_on_with_it_brings_limits_of_their_own(journal: Journal) ->
 
 def test_notes_are_kept_before_there_is_an_attempt(journal: Journal) -> None:
     """An adapter's uploads are remembered although nothing was intended yet; the last word counts."""
-    assert journal.notes("k") == {}
-    journal.note("k", {"file": "f-1"})
-    journal.note("k", {"file": "f-1", "model": "m-1"})
-    assert journal.notes("k") == {"file": "f-1", "model": "m-1"}
+    intent = intent_of(plan_of())
+    assert journal.notes(KEY) == {}
+    journal.note(intent, {"file": "f-1"})
+    journal.note(intent, {"file": "f-1", "model": "m-1"})
+    assert journal.notes(KEY) == {"file": "f-1", "model": "m-1"}
     assert journal.notes("another") == {}
+
+
+def test_what_a_dead_process_prepared_goes_to_one_who_asks(journal: Journal) -> None:
+    """The same training of the same account, once, and not while whoever prepares it may live."""
+    intent = intent_of(plan_of())
+    journal.note(intent, {"file": "f-1"})
+    wanted = (intent.plan.fingerprint, intent.account)
+    assert journal.take_preparation(*wanted, OTHER, lambda _: False) is None
+    assert journal.take_preparation("f" * 64, intent.account, OTHER, lambda _: True) is None
+    assert journal.take_preparation(intent.plan.fingerprint, "elsewhere", OTHER, lambda _: True) is None
+    assert journal.take_preparation(*wanted, OTHER, lambda owner: owner == intent.owner) == ("op-1", 1)
+    assert journal.take_preparation(*wanted, ME, lambda owner: owner == intent.owner) is None
+
+
+def test_what_was_begun_is_no_preparation_any_more(journal: Journal) -> None:
+    """An attempt that is open is found as such; one that is over has nothing left to go on with."""
+    intent = intent_of(plan_of())
+    journal.note(intent, {"file": "f-1"})
+    journal.intend(intent)
+    assert journal.take_preparation(intent.plan.fingerprint, intent.account, OTHER, lambda _: True) is None
+    journal.ended(KEY, OperationOutcome.REFUSED, "no")
+    assert journal.notes(KEY) == {}
 
 
 def test_a_delivery_is_taken_in_once(journal: Journal) -> None:

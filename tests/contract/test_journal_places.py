@@ -151,7 +151,7 @@ def test_the_first_releases_journal_gets_what_came_later(location: str) -> None:
     look(location, "UPDATE journal_schema SET version = 1")
     again = Journal(location)
     assert again.find(KEY) is not None
-    again.note(KEY, {"file": "f-1"})
+    again.note(intent_of(plan_of()), {"file": "f-1"})
     assert again.notes(KEY) == {"file": "f-1"}
     assert again.deliver("replicate", "msg-1", "r1")
     again.close()

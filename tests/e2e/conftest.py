@@ -20,7 +20,7 @@ import pytest
 
 from pipeline.dossier import read_report
 from pipeline.models import RunReport
-from pipeline.provider_requests import PictographRequest
+from pipeline.provider_requests import REQUESTS
 from sandbox.client import SandboxAccount
 from sandbox.launch import find_running
 from sandbox.server import SandboxServer
@@ -300,7 +300,7 @@ def run_flow(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> C
         with pytest.MonkeyPatch.context() as patch, at_server(prefect_server):
             for name, value in address_of(account).items():
                 patch.setenv(name, value)
-            state = train_pipeline(PictographRequest(**asked), return_state=True)
+            state = train_pipeline(REQUESTS[asked.pop("provider", "pictograph")](**asked), return_state=True)
             report = read_report(state.result(raise_on_failure=False))
         assert report is not None, state
         return FlowRun(prefect_server, str(state.state_details.flow_run_id), report)

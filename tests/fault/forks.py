@@ -78,8 +78,9 @@ class Running:
 
     def kill(self) -> None:
         """End it, and what it has started in its group, without a chance to tidy up."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        for end in (os.killpg, os.kill):  # one that has only just begun has no group yet
+            with suppress(ProcessLookupError):
+                end(self.pid, signal.SIGKILL)
         assert self.wait() == -signal.SIGKILL, self.said
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import providers.pictograph.profile
 from pipeline.dossier import read_report
 from pipeline.models import Operation, RunReport
 from pipeline.provider_requests import PictographRequest
+from pipeline.requests import TrainRequest
 from sandbox.client import SandboxAccount
 
 DATASET = "ds"
@@ -49,7 +50,14 @@ STAGES: dict[str, tuple[str, str]] = {
 BEFORE_PAYING = ("account", "dataset", "export-create", "export-get", "export-mint", "export-bytes", "quote", "find")
 """Stages that come before the paid training, in order, where the server gives quotes."""
 
-RETRIED_STAGES = ("plan_training", "validate_export", "estimate_cost", "create_training", "download_model")
+RETRIED_STAGES = (
+    "plan_training",
+    "validate_export",
+    "estimate_cost",
+    "create_training",
+    "download_model",
+    "try_hosted_model",
+)
 """Names in the flow's module of the stages that Prefect runs again."""
 
 
@@ -186,7 +194,12 @@ class Workbench:
     patience: Patience
     output_dir: Path
 
-    def request(self, **changes: Any) -> PictographRequest:
+    @property
+    def stages(self) -> Mapping[str, tuple[str, str]]:
+        """Every request of a run, by the stage that makes it: method, and what its path matches."""
+        return STAGES
+
+    def request(self, **changes: Any) -> TrainRequest:
         """Return a small request for the sandbox."""
         small = {"dataset": DATASET, "sandbox": True, "samples": 2, "min_agreement": 0.0, "output_dir": self.output_dir}
         return PictographRequest(**{**small, **changes})
@@ -210,7 +223,7 @@ class Workbench:
 
     def break_stage(self, where: str, faults: Iterable[Fault], **rule: Any) -> None:
         """Let faults strike the requests of a stage, one after the other."""
-        method, path = STAGES[where]
+        method, path = self.stages[where]
         for fault in faults:
             if fault.action == "stall":
                 self.patience.lose(method, path)
@@ -222,7 +235,7 @@ class Workbench:
 
     def sent(self, where: str) -> list[dict[str, Any]]:
         """Return the requests a stage made."""
-        method, path = STAGES[where]
+        method, path = self.stages[where]
         log = self.account.requests()
         return [entry for entry in log if entry["method"] == method and re.search(path, entry["path"])]
 

@@ -295,6 +295,7 @@ def test_a_lost_create_that_nobody_can_look_up_stops_with_instructions(clock: Fa
     with pytest.raises(ProviderError, match=r"look there.*--adopt ID.*on_unknown_create=repeat") as caught:
         _create(provider, clock, _blind())
     assert caught.value.context.outcome_unknown
+    assert not is_retryable(caught.value), "a moment later nobody knows more"
     assert (provider.calls("find_run"), provider.calls("create_run"), clock.slept) == (1, 1, [])
 
 
