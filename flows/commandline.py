@@ -54,7 +54,8 @@ talks to the hosted provider that the command names (its --help lists what it ca
 command, whose key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
 
 Exit codes: 0 accepted, submitted (--wait none) or skipped - 1 failed - 2 usage or configuration - 3 export or model
-rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled (where a cancel is advice, the job may go on) - 130 interrupted.
+rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled (where a
+cancel is advice, the job may go on) - 130 interrupted.
 """
 
 app = App(name="python -m flows.train_pipeline", help=HELP, help_formatter=OwnFirst(), result_action="return_value")

@@ -6,6 +6,7 @@ nowhere else either.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -122,8 +123,28 @@ def _replicate(line: _Line) -> Provider:
         task=PIPELINES[request.pipeline] if request is not None else None,
         rates={name: usd * 1_000_000 for name, usd in line.settings.replicate_rates.items()},
         webhook=webhook_url,
+        # A rehearsal gets no secret, as it gets no hosted key.
+        secret_inputs={} if line.sandbox else _secret_inputs(line.settings.replicate_secret_inputs),
     )
-    return ReplicateProvider(_present(line.key), line.options, replicate_profile(sandbox=line.sandbox), setup)
+    # Nobody calls back who was not asked to: a watcher then has no deliveries to look for.
+    profile = replicate_profile(sandbox=line.sandbox).model_copy(update={"sends_webhooks": webhook_url is not None})
+    return ReplicateProvider(_present(line.key), line.options, profile, setup)
+
+
+def _secret_inputs(given: SecretStr | None) -> dict[str, SecretStr]:
+    if (text := stripped(given)) is None:
+        return {}
+    try:
+        read = json.loads(text.get_secret_value())
+    except (ValueError, RecursionError):  # raised below, for the error's own cause would quote it
+        read = None
+    usable = isinstance(read, dict) and all(
+        name and isinstance(value, str) and value.strip() for name, value in read.items()
+    )
+    if not usable:
+        message = "REPLICATE_SECRET_INPUTS is not a JSON object of input names and their texts: correct or unset it."
+        raise ConfigurationError(message, ErrorContext(field="REPLICATE_SECRET_INPUTS"))
+    return {name: SecretStr(value) for name, value in read.items()}
 
 
 def _bluesight(line: _Line) -> Provider:

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     """Public https address of the webhook receiver; empty asks for no webhooks."""
     replicate_webhook_secret: SecretStr | None = None
     """What webhooks are signed with; empty asks the API for it."""
+    replicate_secret_inputs: SecretStr | None = None
+    """A trainer's secret inputs, as a JSON object of names and values: added when a training is sent, never stored."""
     bluesight_api_key: SecretStr | None = None
     """A key for a server that wants one; the hosted one has none."""
     bluesight_base_url: str = VENDORS["bluesight"].url

@@ -10,6 +10,7 @@ import hashlib
 import logging
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from pydantic import JsonValue, SecretStr
@@ -41,6 +42,7 @@ from providers.replicate.predictions import Predictions
 from providers.replicate.rates import Rates
 from providers.replicate.schema import fill_inputs
 from providers.replicate.search import RunSearch, twins
+from providers.replicate.secrecy import Redaction
 from providers.replicate.session import ReplicateSession
 from providers.replicate.trainings import Trainings
 from providers.replicate.trial import Trial
@@ -65,11 +67,13 @@ class ReplicateProvider:
         profile: ProviderProfile,
         setup: ReplicateSetup | None = None,
     ) -> None:
-        client = ApiClient(api_key, replace(options, scheme="Bearer", error_of=replicate_error))
         self._profile = profile
         self._setup = setup = setup or ReplicateSetup()
+        redaction = Redaction(setup.secret_inputs.values())
+        error_of = partial(replicate_error, redaction=redaction)
+        client = ApiClient(api_key, replace(options, scheme="Bearer", error_of=error_of))
         self._account = hashlib.sha256(f"{profile.name}:{api_key.get_secret_value()}".encode()).hexdigest()[:16]
-        self._session = ReplicateSession(client)
+        self._session = ReplicateSession(client, redaction)
         self._clock = options.clock
         self._run_ids: dict[str, str] = {}
         self.rates = Rates(setup.rates)
@@ -111,7 +115,7 @@ class ReplicateProvider:
         expected = self._profile.sandbox
         check_side(from_sandbox=self._session.from_sandbox, expected=expected, variable="REPLICATE_BASE_URL")
         check_archive(request)
-        fill_inputs(request, self._trainer(request))
+        fill_inputs(request, self._trainer(request), self._setup.secret_inputs)
         self._check_destination(request, username)
 
     def _trainer(self, request: ReplicateRequest) -> VersionWire:
@@ -177,14 +181,14 @@ class ReplicateProvider:
         return self.rates.estimate(plan.asked_of(ReplicateRequest))
 
     def order(self, plan: TrainPlan, export: Export, notes: Notes) -> dict[str, JsonValue]:
-        """Return what a create sends, as data; the archive is uploaded and the destination made before. Both are free.
+        """Return what a create sends, as data and without secret inputs; free of charge, data and destination are made.
 
         Raises:
             ConfigurationError: Archive or inputs cannot be used; the error names the field.
         """
         _ = export
         request = plan.asked_of(ReplicateRequest)
-        inputs = fill_inputs(request, self._trainer(request))
+        inputs = fill_inputs(request, self._trainer(request), self._setup.secret_inputs)
         if request.create_destination:
             self.models.ensure(request.destination, hardware=request.destination_hardware)
         address = self._data.address(plan, notes)
@@ -211,7 +215,7 @@ class ReplicateProvider:
         return best.model_copy(update={"warnings": (*best.warnings, *twins(found[1:]))})
 
     def create_run(self, plan: TrainPlan, order: dict[str, JsonValue], notes: Notes) -> TrainingRun:
-        """Start the paid training, by one request that is never repeated here.
+        """Start the paid training, by one request that is never repeated here; secret inputs are added to it.
 
         Raises:
             InvalidRequestError: The uploaded data has expired; nothing was sent.
@@ -219,7 +223,7 @@ class ReplicateProvider:
         """
         request, what = plan.asked_of(ReplicateRequest), TrainingOrder.model_validate(order)
         self._data.check_fresh(what.input.get(request.data_input), notes)
-        return self._run_of(plan, self.trainings.create(what.trainer, what.body()))
+        return self._run_of(plan, self.trainings.create(what.trainer, what.body(self._setup.secret_inputs)))
 
     def _run_of(self, plan: TrainPlan, training: TrainingWire) -> TrainingRun:
         request = plan.asked_of(ReplicateRequest)
@@ -313,6 +317,6 @@ class ReplicateProvider:
 
         Raises:
             NotOfferedError: The run pushed no version.
-            SmokeTestError: The version fails on a real sample.
+            SmokeTestError: The version fails on a real sample; where it could not be asked, the report says why.
         """
         return self._trial.run(plan, run, export)

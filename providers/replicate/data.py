@@ -9,7 +9,7 @@ import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from pydantic import JsonValue
 
@@ -36,8 +36,6 @@ KEY_METADATA = "train_pipeline_operation"
 LEAST_LEFT = timedelta(minutes=15)
 """An uploaded file that expires sooner is uploaded again."""
 _FILE = "file"
-# A signature covers the whole query, so that nothing may be appended to it.
-_SIGNATURES = frozenset({"signature", "sig", "x-amz-signature", "x-goog-signature"})
 
 
 def check_archive(request: ReplicateRequest) -> None:
@@ -69,9 +67,11 @@ def own_address(url: str, key: str) -> str:
     """Return an address that leads to the same bytes and is this operation's alone."""
     parts = urlsplit(url)
     mark = urlencode({KEY_PARAMETER: key})
-    if any(name.lower() in _SIGNATURES for name, _ in parse_qsl(parts.query)):
-        return urlunsplit(parts._replace(fragment=mark))  # never sent to the storage, but shown in lists all the same
-    return urlunsplit(parts._replace(query=f"{parts.query}&{mark}" if parts.query else mark))
+    if parts.query:
+        # It may be signed, and signatures go by many names: nothing may be appended to what they cover. A fragment is
+        # never sent to the storage, but shown in lists all the same.
+        return urlunsplit(parts._replace(fragment=mark))
+    return urlunsplit(parts._replace(query=mark))
 
 
 class TrainingData:

@@ -8,18 +8,24 @@ from typing import Any
 
 from pipeline.errors import ErrorContext, ProviderError
 from providers.http_errors import ErrorBody, status_error
+from providers.replicate.secrecy import Redaction
 
 LONGEST_DELAY_S = 120.0
 """Most seconds a throttle is believed to last; what asks for more is tried again all the same."""
 _DELAY = re.compile(r"(?:available in|resets? in)\s*~?\s*(\d{1,6}(?:\.\d+)?)\s*s", re.IGNORECASE)
 
 
-def replicate_error(subject: str, body: ErrorBody, context: ErrorContext) -> ProviderError:
+def replicate_error(
+    subject: str, body: ErrorBody, context: ErrorContext, redaction: Redaction | None = None
+) -> ProviderError:
     """Make the error of an answer outside 2xx; of a throttle it carries the longest delay the answer names."""
+    shown = redaction or Redaction()
     body = replace(body, message=_sentence(body))
     if context.status_code == 429:
         context = replace(context, retry_after_s=_delay_s(body, context.retry_after_s))
-    return status_error(subject, body, context)
+    body = shown.body(body)
+    request_id = None if context.request_id is None else shown.text(context.request_id)
+    return status_error(subject, body, replace(context, code=body.code, request_id=request_id))
 
 
 def _sentence(body: ErrorBody) -> str | None:

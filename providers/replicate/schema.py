@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.provider_requests import ReplicateRequest
+from providers.replicate.secrecy import UNSTORED, refuse_secrets
 from providers.replicate.wire import VersionWire
 
 PIPELINE_INPUT = "pipeline"
@@ -35,26 +36,36 @@ def prediction_inputs(version: VersionWire) -> InputSchema | None:
     return _inputs(version, "Input")
 
 
-def fill_inputs(request: ReplicateRequest, trainer: VersionWire) -> dict[str, JsonValue]:
+def fill_inputs(
+    request: ReplicateRequest, trainer: VersionWire, secret_names: Collection[str] = ()
+) -> dict[str, JsonValue]:
     """Return the trainer's inputs without the data's address: the request's own, and the pipeline where it takes one.
 
+    ``secret_names`` are given as well, by the environment, and are not among them.
+
     Raises:
-        ConfigurationError: The version is no trainer, or an input is unknown, missing or given twice.
+        ConfigurationError: The version is no trainer, or an input is unknown, missing, given twice or a secret.
     """
-    if request.data_input in request.inputs:
-        message = f"inputs may not hold {request.data_input!r}, which data_input fills; leave it out"
-        raise _refused("inputs", message)
+    refuse_secrets(request.inputs)
+    secrets = frozenset(secret_names)
+    twice = secrets & {*request.inputs, request.data_input}
+    if twice:
+        raise _refused(UNSTORED, f"{UNSTORED} holds {_listed(twice)}, which the request fills; leave it out")
     _check_trainer(request, trainer)
     schema = training_inputs(trainer)
     inputs = dict(request.inputs)
     if schema is None:
         return inputs
-    if PIPELINE_INPUT in schema.names - {request.data_input}:
+    if PIPELINE_INPUT in schema.names - {request.data_input} - secrets:
         inputs.setdefault(PIPELINE_INPUT, request.pipeline)
     if request.data_input not in schema.names:
         message = f"data_input={request.data_input!r} is no input of the trainer; it takes: {_listed(schema.names)}"
         raise _refused("data_input", message)
-    _check_names(inputs, schema, request.data_input)
+    _check_names("inputs", inputs.keys(), schema)
+    _check_names(UNSTORED, secrets, schema)
+    missing = schema.required - inputs.keys() - secrets - {request.data_input}
+    if missing:
+        raise _refused("inputs", f"inputs lacks {_listed(missing)}, which the trainer needs; add it")
     return inputs
 
 
@@ -65,14 +76,13 @@ def _check_trainer(request: ReplicateRequest, trainer: VersionWire) -> None:
         raise _refused("trainer", message)
 
 
-def _check_names(inputs: dict[str, JsonValue], schema: InputSchema, data_input: str) -> None:
-    unknown = inputs.keys() - schema.names
+def _check_names(field: str, given: Collection[str], schema: InputSchema) -> None:
+    unknown = set(given) - schema.names
     if unknown:
-        message = f"inputs holds {_listed(unknown)}, which the trainer does not take; it takes: {_listed(schema.names)}"
-        raise _refused("inputs", message)
-    missing = schema.required - inputs.keys() - {data_input}
-    if missing:
-        raise _refused("inputs", f"inputs lacks {_listed(missing)}, which the trainer needs; add it")
+        message = (
+            f"{field} holds {_listed(unknown)}, which the trainer does not take; it takes: {_listed(schema.names)}"
+        )
+        raise _refused(field, message)
 
 
 def _inputs(version: VersionWire, name: str) -> InputSchema | None:

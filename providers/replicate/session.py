@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from pipeline.errors import ErrorContext, InvalidRequestError
 from providers.http import ApiClient, ApiReply, ApiRequest, path_segment
-from providers.wire import Wire
+from providers.replicate.secrecy import Redaction
+from providers.wire import Row, read_wire
 
-Row = TypeVar("Row", bound=Wire)
 Params = tuple[tuple[str, str | int], ...]
+_SHOWN = frozenset({"logs", "error"})
+"""Fields that are free text, written by a trainer or a model."""
 
 
 def get(operation: str, path: str) -> ApiRequest:
@@ -46,10 +47,11 @@ def version_path(version: str) -> str:
 
 
 class ReplicateSession:
-    """One client and what its last answer said of the server behind it."""
+    """One client, what its last answer said of the server behind it, and what must not be shown of any answer."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, redaction: Redaction) -> None:
         self._client = client
+        self._redaction = redaction
         self.from_sandbox = False
         """Whether the last answer came from a sandbox."""
 
@@ -69,12 +71,12 @@ class ReplicateSession:
 
     def parse(self, reply: ApiReply, wire: type[Row]) -> Row:
         """Return the object an answer is."""
-        return _read(reply, reply.payload, wire)
+        return self._row(reply, reply.payload, wire)
 
     def read_rows(self, request: ApiRequest, wire: type[Row]) -> tuple[Row, ...]:
         """Send one request and return the bare list it answers with."""
         reply = self.call(request)
-        return tuple(_read(reply, entry, wire) for entry in _entries(reply, reply.payload))
+        return tuple(self._row(reply, entry, wire) for entry in _entries(reply, reply.payload))
 
     def iter_rows(self, request: ApiRequest, wire: type[Row], *, pages: int | None = None) -> Iterator[Row]:
         """Yield the rows of a collection, newest first; ``pages`` bounds how many are read.
@@ -89,10 +91,17 @@ class ReplicateSession:
             reply = self.call(replace(request, params=following))
             page = reply.payload if isinstance(reply.payload, dict) else {}
             for entry in _entries(reply, page.get("results")):
-                yield _read(reply, entry, wire)
+                yield self._row(reply, entry, wire)
             following = _query(page.get("next"))
             if following in seen:
                 raise reply.unreadable("its next page is one that was read already")
+
+    def _row(self, reply: ApiReply, content: JsonValue, wire: type[Row]) -> Row:
+        if isinstance(content, dict):
+            content = {
+                name: self._redaction.said(value) if name in _SHOWN else value for name, value in content.items()
+            }
+        return read_wire(reply, content, wire)
 
 
 def _entries(reply: ApiReply, content: JsonValue) -> list[JsonValue]:
@@ -106,11 +115,3 @@ def _query(address: JsonValue) -> Params | None:
     if not isinstance(address, str) or not address:
         return None
     return tuple(parse_qsl(urlsplit(address).query, keep_blank_values=True)) or None
-
-
-def _read(reply: ApiReply, content: JsonValue, wire: type[Row]) -> Row:
-    try:
-        return wire.model_validate(content)
-    except ValidationError as exc:
-        problems = (f"{'.'.join(map(str, e['loc'])) or 'body'} ({e['type']})" for e in exc.errors(include_input=False))
-        raise reply.unreadable(", ".join(problems)) from exc

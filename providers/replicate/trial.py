@@ -53,6 +53,7 @@ class _Tally:
 
     version: str
     asked: int = 0
+    made: int = 0
     answered: int = 0
     slowest_s: float = 0.0
     billed_s: float = 0.0
@@ -66,7 +67,7 @@ class _Tally:
     def report(self, inconclusive: str | None = None) -> HostedReport:
         """Return what the pipeline wants to know."""
         ran = f", which ran for {self.billed_s:.1f} s" if self.billed_s >= _WORTH_NAMING_S else ""
-        message = f"Replicate bills the {self.asked} predictions that tried {self.version}{ran}, and what booting took."
+        message = f"Replicate bills the {self.made} predictions that tried {self.version}{ran}, and what booting took."
         bill = Finding(severity=Severity.INFO, code="predictions_billed", message=message)
         return HostedReport(
             model_id=self.version,
@@ -74,7 +75,7 @@ class _Tally:
             answered=self.answered,
             latency_s=self.slowest_s,
             inconclusive=inconclusive,
-            findings=(bill,) if self.asked else (),
+            findings=(bill,) if self.made else (),
         )
 
 
@@ -90,6 +91,9 @@ class Trial:
     def run(self, plan: TrainPlan, run: TrainingRun, export: ExportReport | None) -> HostedReport:
         """Ask the run's version about each sample, or once when it takes no picture.
 
+        What the provider refuses or does not answer is no error: repeating the trial would be billed from the first
+        sample on, and says nothing about the model. The report then is inconclusive.
+
         Raises:
             NotOfferedError: The run pushed no version.
             InferenceError: A prediction failed.
@@ -104,9 +108,11 @@ class Trial:
             for sample, given in questions:
                 inputs = given if sample is None else {**given, IMAGE: self._address(sample.path)}
                 tally.asked += 1
-                tally.count(*self._ask(version, inputs, until_s))
+                tally.count(*self._ask(tally, inputs, until_s))
         except _UndecidedError as reason:
             return tally.report(str(reason))
+        except ProviderError as error:
+            return tally.report(f"the version could not be asked: {_reason(error)}")
         return tally.report()
 
     def _questions(
@@ -122,21 +128,30 @@ class Trial:
 
     def _address(self, path: Path) -> str:
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise _UndecidedError(f"picture {path.name!r} cannot be read ({reason})") from error
         uri = f"data:{kind};base64,{base64.b64encode(content).decode()}"
         if len(uri) <= MAX_DATA_URI:
             return uri
         return self._files.upload(content, path.name, kind, {}).url or uri
 
-    def _ask(self, version: str, inputs: dict[str, JsonValue], until_s: float) -> tuple[PredictionWire, float]:
+    def _ask(self, tally: _Tally, inputs: dict[str, JsonValue], until_s: float) -> tuple[PredictionWire, float]:
         begun_s = self._clock.time()
         if begun_s >= until_s:
             raise _UndecidedError(f"there was no time left for it within {TRIAL_S:.0f} s")
-        prediction = self._predictions.create(version, inputs, within_s=until_s - begun_s)
+        try:
+            prediction = self._predictions.create(tally.version, inputs, within_s=until_s - begun_s)
+        except ProviderError as error:
+            tally.made += _may_be_made(error)
+            raise
+        tally.made += 1
         # An answer that came with the create may be complete although its status is not the last one yet.
         if prediction.output is None:
             prediction = self._await(prediction, begun_s, until_s)
-        _judge(version, prediction)
+        _judge(tally.version, prediction)
         return prediction, self._clock.time() - begun_s
 
     def _await(self, prediction: PredictionWire, begun_s: float, until_s: float) -> PredictionWire:
@@ -148,9 +163,11 @@ class Trial:
             self._clock.sleep(LOOK_S)
             try:
                 prediction = self._predictions.get(prediction.id)
-            except NotFoundError:
-                if now_s - begun_s > APPEAR_S:
-                    raise
+            except ProviderError as error:
+                if isinstance(error, NotFoundError) and now_s - begun_s <= APPEAR_S:
+                    continue
+                self._end(prediction)
+                raise
         return prediction
 
     def _end(self, prediction: PredictionWire) -> None:
@@ -158,6 +175,17 @@ class Trial:
             self._predictions.cancel(prediction.id)
         except ProviderError:
             return  # it was created with a time after which the provider ends it by itself
+
+
+def _may_be_made(error: ProviderError) -> bool:
+    """Tell whether a create without a usable answer may have made a prediction, which then is billed."""
+    status = error.context.status_code
+    return status is None or status < 400 or status >= 500 or status == 408
+
+
+def _reason(error: ProviderError) -> str:
+    """Return what happened, without the advice: nothing is to be done about the model."""
+    return error.message.partition(" Next: ")[0].rstrip(".")
 
 
 def _judge(version: str, prediction: PredictionWire) -> None:

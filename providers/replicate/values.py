@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import httpx
-from pydantic import AwareDatetime, JsonValue
+from pydantic import AwareDatetime, JsonValue, SecretStr
 
 from pipeline.models import ModelTask
 from pipeline.value import Value
+from providers.replicate.secrecy import UnshownInputs
 from providers.retry import Clock
 
 SKEW = timedelta(minutes=5)
@@ -31,6 +32,8 @@ class ReplicateSetup:
     """HTTPS address that is called when a run starts and ends; none sends no webhooks."""
     rates: Mapping[str, float] | None = None
     """Rates in millionths of a US dollar a second that replace or add to the table's."""
+    secret_inputs: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Inputs that are added when a create is sent, and stored nowhere."""
     storage_transport: httpx.BaseTransport | None = None
     """Replaces the network of downloads in tests."""
 
@@ -55,9 +58,11 @@ class TrainingOrder(Value):
         """Return it as it is written down."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def body(self) -> dict[str, JsonValue]:
-        """Return the create's body."""
-        return self.model_dump(mode="json", exclude_none=True, exclude={"trainer", "since"})
+    def body(self, secret_inputs: Mapping[str, SecretStr]) -> dict[str, JsonValue]:
+        """Return the create's body; what the order names itself wins over a secret of that name."""
+        body = self.model_dump(mode="json", exclude_none=True, exclude={"trainer", "since"})
+        secrets = {name: value.get_secret_value() for name, value in secret_inputs.items()}
+        return {**body, "input": UnshownInputs({**secrets, **body["input"]})}
 
 
 def moment_of(clock: Clock) -> datetime:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.errors import InferenceError, NotOfferedError, ProviderUnavailableError
+from pipeline.errors import InferenceError, NotOfferedError
 from pipeline.models import ExportReport, HostedReport, RunStatus, SamplePicture, Severity, TrainingRun
 from tests.unit.scripted_replicate import EXPORT, HANDLE, VERSION, VERSION_PATH, Api, api, ok, plan, problem, uploaded
 
@@ -170,12 +170,79 @@ def test_the_ten_minutes_are_for_all_samples_together(tmp_path: Path) -> None:
 
 
 def test_a_lost_answer_leaves_no_training_in_doubt() -> None:
-    """What may be lost is one prediction, sent once, that ends by itself."""
+    """What may be lost is one prediction, sent once, that ends by itself and may be billed."""
     server = _server(httpx.Response(502))
-    with pytest.raises(ProviderUnavailableError) as caught:
-        _try(server)
-    assert not caught.value.context.outcome_unknown
+    report = _try(server)
+    assert "HTTP 502" in (report.inconclusive or "")
     assert len(server.bodies(CREATE)) == 1
+    assert "bills the 1 predictions" in report.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "made"),
+    [
+        (problem(503, "busy"), "HTTP 503: busy", 3),
+        (problem(402, "Insufficient credit"), "HTTP 402: Insufficient credit", 2),
+        (problem(401, "bad token"), "HTTP 401: bad token", 2),
+        (problem(422, "input.image: Invalid"), "HTTP 422: input.image: Invalid", 2),
+        (problem(429, "throttled"), "HTTP 429: throttled", 2),
+        (httpx.ReadError("cut"), "the connection broke", 3),
+        (httpx.Response(201, text="no JSON"), "cannot be read", 3),
+    ],
+)
+def test_what_the_provider_refuses_keeps_the_answers_there_are(
+    answer: httpx.Response | Exception, said: str, made: int, tmp_path: Path
+) -> None:
+    """The trial is not repeated from the first sample on, which would be billed again, and the model is collected."""
+    server = _server(ok(_prediction()), ok(_prediction()), answer)
+    report = _try(server, _export(tmp_path, 1, 2, 3, 4))
+    assert (report.asked, report.answered) == (3, 2)
+    assert said in (report.inconclusive or "")
+    assert "Next:" not in (report.inconclusive or "")
+    assert len(server.bodies(CREATE)) == 3
+    assert f"bills the {made} predictions" in report.findings[0].message
+
+
+@pytest.mark.parametrize("answer", [problem(503), problem(401), httpx.ReadTimeout("late")])
+def test_a_prediction_that_cannot_be_looked_at_is_ended(answer: httpx.Response | Exception) -> None:
+    """After the repetitions that a look gets: nobody waits for it any more, and it is billed while it runs."""
+    server = _server(ok(_prediction(status="starting", output=None), 201), **{GET: answer, CANCEL: ok(_prediction())})
+    report = _try(server)
+    assert (report.asked, report.answered) == (1, 0)
+    assert "predictions.get" in (report.inconclusive or "")
+    assert server.lines()[-1] == CANCEL
+
+
+def test_a_version_that_cannot_be_read_is_not_judged() -> None:
+    """Nothing is sent, nothing billed, and the weights are worth no less."""
+    report = _try(_server(ok(_prediction()), **{f"GET {VERSION_PATH}": problem(403, "not yours")}))
+    assert (report.asked, report.findings) == (0, ())
+    assert "not yours" in (report.inconclusive or "")
+
+
+def test_a_sample_that_cannot_be_uploaded_keeps_the_answers_there_are(tmp_path: Path) -> None:
+    """It is between two predictions that are billed."""
+    server = _server(ok(_prediction()), **{"POST /v1/files": problem(413, "too much")})
+    report = _try(server, _export(tmp_path, 3, 200_000))
+    assert (report.asked, report.answered) == (1, 1)
+    assert "too much" in (report.inconclusive or "")
+
+
+def test_a_sample_that_is_gone_is_named(tmp_path: Path) -> None:
+    """A folder that was cleared says nothing about the model."""
+    server, export = _server(ok(_prediction())), _export(tmp_path, 3, 4)
+    export.samples[1].path.unlink()
+    report = _try(server, export)
+    assert (report.asked, report.answered) == (1, 1)
+    assert report.inconclusive == "picture '1.png' cannot be read (No such file or directory)"
+
+
+def test_an_explanation_shows_no_query() -> None:
+    """What a version says of its failure may quote a signed address."""
+    error = "no picture at https://store.example/a.png?sig=canary"
+    with pytest.raises(InferenceError, match="store") as caught:
+        _try(_server(ok(_prediction(status="failed", output=None, error=error), 201)))
+    assert "canary" not in caught.value.message
 
 
 @pytest.mark.parametrize("model_id", [None, "zz4ibbonubfz7carwiefibzgga"])
