@@ -86,6 +86,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "TRAIN_PIPELINE_SANDBOX_HOME": str(folder / "sandbox"),
+        "TRAIN_PIPELINE_JOURNAL": str(folder / "journal.db"),
         "PYTHONPATH": str(ROOT),
         **changes,
     }
@@ -118,6 +119,22 @@ def photograph(api: str) -> None:
         page.open(f"{pages}/artifacts/artifact/{report['id']}", "Training loss", "Classes in the export")
         time.sleep(SETTLE_S)
         save(page, "prefect-artifacts.png")
+        page.resize(WIDTH, 900)
+        page.open(f"{pages}/deployments/deployment/{deploy(api)}/run", "Name of the data set to train on.")
+        page.click("Replicate")
+        page.wait_for("The model of yours that gets the new version")
+        time.sleep(SETTLE_S)
+        save(page, "prefect-form.png")
+
+
+def deploy(api: str) -> str:
+    """Offer the flow on a run form, and return its deployment's id."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.train_pipeline import train_pipeline
+
+    with temporary_settings({PREFECT_API_URL: api}):
+        return str(train_pipeline.to_deployment(name="manual").apply())
 
 
 def ask(api: str, path: str, **query: Any) -> list[dict[str, Any]]:
