@@ -86,6 +86,9 @@ class Dialect:
         """Return the answer to a request over the limit; the limit's headers are added to it."""
         return self.error(429, "Rate limit exceeded", account)
 
+    def settle(self, sandbox: Sandbox, account: Account) -> None:
+        """Bring what runs for an account without a script to where it stands now: the bill is about to be read."""
+
     def tick(self, sandbox: Sandbox) -> float | None:
         """Do background work and return seconds until there is more of it, or None; called at least each second."""
         return None

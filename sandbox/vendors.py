@@ -25,6 +25,8 @@ def dialect_of(path: str) -> Dialect:
 
 
 def settle_all(sandbox: Sandbox, account: Account) -> None:
-    """Bring every scripted training of an account to where its script stands now, whichever vendor's it is."""
+    """Bring every scripted training of an account, and what else runs for it, to where it stands now."""
     settle_scripted(sandbox, account)
     lifecycle.settle(sandbox, account, SCRIPTED)
+    for dialect in DIALECTS:
+        dialect.settle(sandbox, account)

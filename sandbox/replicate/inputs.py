@@ -19,7 +19,8 @@ from sandbox.store import Row
 CONTENT = "content"
 MAX_DATA_URI_BYTES = 256_000
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_FILE_PATH = re.compile(r"/v1/files/([^/]+)$")
+_FILE_PATH = re.compile(r"/v1/files/([^/]+)")
+_PORTS = {"http": 80, "https": 443}
 _FETCH_S = 20.0
 
 
@@ -40,9 +41,44 @@ def file_path(sandbox: Sandbox, row: Row) -> Path:
 
 def own_file(sandbox: Sandbox, tx: Connection, account: Account, url: str) -> Path | None:
     """Return the uploaded file that a URL of this API means, or None."""
-    match = _FILE_PATH.search(urlsplit(url).path)
-    row = find_file(sandbox, tx, account, match[1]) if match else None
-    return None if row is None else file_path(sandbox, row)
+    file_id = _file_id(url)
+    row = None if file_id is None else find_file(sandbox, tx, account, file_id)
+    if row is None or own_file_id(url, row["data"].get("base_url", "")) is None:
+        return None
+    return file_path(sandbox, row)
+
+
+def own_file_id(url: str, base_url: str) -> str | None:
+    """Return the id of the file that a URL names, or None when it leads to another server than base_url does."""
+    file_id = _file_id(url)
+    try:
+        return file_id if file_id is not None and _server(url) == _server(base_url) else None
+    except ValueError:  # a port that is none
+        return None
+
+
+def _file_id(url: str) -> str | None:
+    try:
+        match = _FILE_PATH.fullmatch(urlsplit(url).path)
+    except ValueError:  # brackets that hold no address
+        return None
+    return match[1] if match else None
+
+
+def _server(url: str) -> tuple[str | None, int | None]:
+    """Return host and port that a URL leads to; the names of this machine are one host."""
+    place = urlsplit(url)
+    host = "localhost" if place.hostname in LOOPBACK else place.hostname
+    return host, place.port or _PORTS.get(place.scheme)
+
+
+def is_large_data_uri(value: object) -> bool:
+    """Whether an input is a data URI that holds more than the API takes in one."""
+    if not isinstance(value, str) or not value.startswith("data:"):
+        return False
+    head, _, body = value.partition(",")
+    size_bytes = len(body) * 3 // 4 - body[-2:].count("=") if head.endswith(";base64") else len(unquote_to_bytes(body))
+    return size_bytes > MAX_DATA_URI_BYTES
 
 
 def fetch(sandbox: Sandbox, account: Account, url: str) -> bytes:

@@ -1,10 +1,11 @@
-"""What a scripted trainer prints: a bar for each epoch, growing line by line."""
+"""What a scripted trainer prints: a bar for each epoch, or for a thousand of them, growing line by line."""
 
 from sandbox.lifecycle import script_of
 from sandbox.script import Position, epoch_of
 from sandbox.store import Row
 
 _EPOCHS, _WIDTH = 10, 10
+_MOST_EPOCHS, _MOST_BARS = 1_000_000_000, 1000
 _SECONDS_AN_EPOCH = 4
 
 
@@ -16,7 +17,7 @@ def scripted_logs(row: Row, position: Position) -> str | None:
         return None
     given = row["data"]["input"]
     lines = [f"Training {given.get('pipeline', 'yolox')} for {total} epochs", _bar(0, total)]
-    for epoch in range(1, done + 1):
+    for epoch in _shown(done, total):
         lines += [_bar(epoch, total), f"epoch {epoch}/{total}: loss {4.0 / (1 + epoch):.4f}"]
     if done == total:
         lines += ["Exporting model.onnx", "Packing weights"]
@@ -31,7 +32,14 @@ def complete_logs(row: Row) -> str:
 
 def _epochs(row: Row) -> int:
     asked = row["data"]["input"].get("epochs")
-    return asked if isinstance(asked, int) and asked > 0 else _EPOCHS
+    return min(asked, _MOST_EPOCHS) if isinstance(asked, int) and asked > 0 else _EPOCHS
+
+
+def _shown(done: int, total: int) -> list[int]:
+    """Return the finished epochs that have a bar: all of them, or of a very long training evenly spread ones."""
+    every = -(-total // _MOST_BARS)
+    shown = list(range(every, done + 1, every))
+    return [*shown, total] if done == total and total % every else shown
 
 
 def _done(row: Row, position: Position, total: int) -> int | None:

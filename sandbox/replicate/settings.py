@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sandbox.setting import Setting
 
@@ -36,7 +36,7 @@ class ReplicateSettings(Setting):
     """Scheme and host of the links to other pages; the one asked when absent."""
     weights: Literal["tar", "tar.gz", "zip", "onnx", "no_onnx"] = "tar"
     """What a training hands over; no_onnx is a tar without a model."""
-    weights_name: str | None = None
+    weights_name: str | None = Field(default=None, pattern=r"^[\w.-]+$", max_length=100)
     """File name of the weights; one that suits them when absent."""
     output: Literal["object", "url", "list"] = "object"
     """Form of a training's output: version and weights, the weights' URL alone, or a list of the object."""
@@ -62,3 +62,10 @@ class ReplicateSettings(Setting):
     """Whether webhooks of a running training are delivered after the terminal one."""
     webhook_drop: tuple[Event, ...] = ()
     """Webhooks that are never delivered."""
+
+    @field_validator("weights_name")
+    @classmethod
+    def _name_leads_nowhere_else(cls, name: str | None) -> str | None:
+        if name is not None and (name == "." or ".." in name):
+            raise ValueError("weights_name is a file's name: it cannot be a dot or hold two in a row")
+        return name

@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
@@ -15,12 +16,12 @@ from sandbox.engines import UPLOADS
 from sandbox.layouts.reading import read_data
 from sandbox.lifecycle import Outcome, Scene
 from sandbox.modelstore import MODEL_TYPES
-from sandbox.replicate.inputs import own_file
+from sandbox.replicate.inputs import own_file, own_file_id
 from sandbox.replicate.logs import complete_logs, scripted_logs
 from sandbox.replicate.models import input_problem
 from sandbox.replicate.prices import cost
 from sandbox.replicate.weights import CONFIG_FILE, MODEL_FILE, Made, PackagingError, publish
-from sandbox.replicate.words import TRAINING, new_run_id
+from sandbox.replicate.words import FILE, TRAINING, neutral, new_run_id
 from sandbox.store import Row
 from sandbox.tinymodel import ARCHITECTURES, SIDE, tiny_model
 
@@ -46,7 +47,7 @@ def create(sandbox: Sandbox, tx: Connection, account: Account, order: Order) -> 
     """Add a training; an input the trainer refuses fails it at once, as on the hosted service."""
     at_s = sandbox.clock.now_s()
     data = {
-        **lifecycle.engine_data(account),
+        **_engine_data(account),
         "model": order.model,
         "version": order.version,
         "destination": order.destination,
@@ -56,13 +57,21 @@ def create(sandbox: Sandbox, tx: Connection, account: Account, order: Order) -> 
         "events": list(order.events),
         "hardware": account.settings.replicate.trainer_hardware,
     }
-    about: dict[str, Any] = {"name": order.destination, "status": lifecycle.first_status(account)}
+    about: dict[str, Any] = {"name": order.destination, "status": "pending"}
     about["parent"] = WAITING if order.webhook else None
     row = documents.add(tx, account, TRAINING, id=new_run_id(), data=data, at_s=at_s, **about)
     problem = input_problem(order.given)
     if problem is not None:
         lifecycle.end(tx, account, row, Outcome("failed", {"error": problem, "seconds": _AT_ONCE_S}), at_s=at_s)
     return row
+
+
+def _engine_data(account: Account) -> dict[str, Any]:
+    """Return what moves a training; a script in the vendor's own words is kept in the words every vendor has."""
+    data = lifecycle.engine_data(account)
+    for step in data["script"]["steps"] if data["script"] is not None else ():
+        step["status"] = neutral(step["status"])
+    return data
 
 
 def cancel(sandbox: Sandbox, tx: Connection, account: Account, row: Row) -> Row:
@@ -104,8 +113,12 @@ class ScriptedTrainings:
 
     def end(self, scene: Scene) -> Outcome:
         """Deliver tiny weights, or say why there are none; whatever ran is billed."""
-        seconds = _seconds(scene.sandbox, scene.account, scene.row, scene.at_s)
         status, step = scene.position.step.status, scene.position.step
+        has_begun = scene.row["started_at"] is not None or status == "completed"
+        missing = _missing_data(scene) if has_begun else None
+        if missing is not None:
+            return missing
+        seconds = _seconds(scene.sandbox, scene.account, scene.row, scene.at_s)
         data: dict[str, Any] = {"seconds": seconds, "logs": scripted_logs(scene.row, scene.position)}
         if status == "aborted":
             return Outcome(status, {"seconds": 0.0, "logs": None})
@@ -120,7 +133,30 @@ class ScriptedTrainings:
         return Outcome(status, data, charge_of(scene.account, scene.row, seconds))
 
     def moved(self, scene: Scene) -> None:
-        """Leave webhooks to the background: it looks at what a training is, not at how it came to be."""
+        """Fail a training that begins without its data; webhooks are the background's, which looks at what is."""
+        row = scene.row
+        if row["started_at"] is None or row["completed_at"] is not None or row["data"].get("has_data"):
+            return
+        missing = _missing_data(scene)
+        if missing is None:
+            documents.change(scene.tx, row, data={"has_data": True})
+        else:
+            lifecycle.end(scene.tx, scene.account, row, missing, at_s=row["started_at"])
+
+
+def _missing_data(scene: Scene) -> Outcome | None:
+    """Return how a training ends whose data is an uploaded file that was gone when it began; other data is not read."""
+    data, url = scene.row["data"], str(scene.row["data"]["input"].get("train_data"))
+    file_id = None if data.get("has_data") else own_file_id(url, data["base_url"])
+    if file_id is None:
+        return None
+    began_s = scene.at_s if scene.row["started_at"] is None else scene.row["started_at"]
+    file = documents.find(scene.tx, scene.account, FILE, file_id)
+    if file is not None and file["data"]["expires_at"] > began_s:
+        return None
+    place = urlsplit(url)._replace(query="", fragment="").geturl()
+    error = f"Could not download train_data: the input at {place!r} cannot be fetched (there is no such file any more)"
+    return Outcome("failed", {"error": error, "seconds": _AT_ONCE_S})
 
 
 def _tiny(scene: Scene) -> Made:

@@ -30,6 +30,12 @@ def created_view(row: Row, base_url: str) -> dict[str, Any]:
 
 def run_view(sandbox: Sandbox, account: Account, row: Row, base_url: str) -> dict[str, Any]:
     """Return a training or prediction as it is now."""
+    logs = None if is_removed(sandbox, account, row) else logs_of(sandbox, row)
+    return {**list_view(sandbox, account, row, base_url), "logs": logs}
+
+
+def list_view(sandbox: Sandbox, account: Account, row: Row, base_url: str) -> dict[str, Any]:
+    """Return a training or prediction as a list shows it: without logs, which take their time to write."""
     data, removed = row["data"], is_removed(sandbox, account, row)
     return {
         "id": row["id"],
@@ -37,7 +43,6 @@ def run_view(sandbox: Sandbox, account: Account, row: Row, base_url: str) -> dic
         "version": data["version"],
         "input": {} if removed else data["input"],
         "output": None if removed else _output(account, row, base_url),
-        "logs": None if removed else logs_of(sandbox, row),
         "error": data.get("error"),
         "status": word(row["status"]),
         "created_at": stamp(row["created_at"]),
@@ -49,11 +54,6 @@ def run_view(sandbox: Sandbox, account: Account, row: Row, base_url: str) -> dic
         "data_removed": removed,
         **({"webhook_completed": None} if row["kind"] == TRAINING else {}),
     }
-
-
-def list_view(sandbox: Sandbox, account: Account, row: Row, base_url: str) -> dict[str, Any]:
-    """Return a training or prediction as a list shows it: without logs."""
-    return {key: value for key, value in run_view(sandbox, account, row, base_url).items() if key != "logs"}
 
 
 def is_removed(sandbox: Sandbox, account: Account, row: Row) -> bool:

@@ -13,6 +13,7 @@ _WORDS = {
     "completed": "succeeded",
     "cancelled": "canceled",
 }
+_NEUTRAL = {"starting": "queued", "processing": "running", "succeeded": "completed", "canceled": "cancelled"}
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_CHARS = 26
 
@@ -20,6 +21,11 @@ _ID_CHARS = 26
 def word(status: str) -> str:
     """Return the vendor's word for a script's; words it has no other for pass through."""
     return _WORDS.get(status, status)
+
+
+def neutral(status: str) -> str:
+    """Return a script's word for the vendor's; other words pass through."""
+    return _NEUTRAL.get(status, status)
 
 
 def new_run_id() -> str:

@@ -169,14 +169,16 @@ def test_ways_to_ask_for_a_prediction(open_account: Open, clock: ManualClock, se
     assert cold.headers["preference-applied"] == "wait=1"
     late = ask(**{"cancel-after": "5s"}).json()["id"]
     given_up = ask().json()["id"]
+    clock.advance(10)
     assert mine.http.post(f"/v1/predictions/{given_up}/cancel").json()["status"] == "canceled"
-    clock.advance(21)
+    clock.advance(11)
     failed = mine.get(f"/v1/predictions/{cold.json()['id']}")
     assert failed["status"] == "failed"
     assert "image" in failed["error"]
     assert mine.get(f"/v1/predictions/{late}")["status"] == "aborted"
-    (line,) = mine.account.bill()["others"]
-    assert 20 * 725 < line["charged"] < 25 * 725
+    run, stopped = mine.account.bill()["others"]
+    assert 20 * 725 < run["charged"] < 25 * 725
+    assert stopped["charged"] == 10 * 725  # it was booting until then
     wrong = [{"version": "owner/name"}, {"version": "0" * 64}, {"input": {}}, {"webhook_completed": "x"}]
     assert [ask(changes).status_code for changes in wrong] == [422] * 4
     assert [ask(prefer=value).status_code for value in ("wait=0", "wait=61", "later")] == [422] * 3

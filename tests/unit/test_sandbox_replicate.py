@@ -11,18 +11,21 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from pipeline.decoding import Family, Reading, decode, preprocess
 from sandbox.accounts import Account
 from sandbox.datasets import DataError
 from sandbox.lifecycle import script_of
 from sandbox.replicate.inference import predict
+from sandbox.replicate.inputs import own_file_id
 from sandbox.replicate.logs import complete_logs, scripted_logs
 from sandbox.replicate.prices import MICRO_USD_PER_S, NAMES, cost
+from sandbox.replicate.settings import ReplicateSettings
 from sandbox.replicate.words import new_run_id, stamp, word
 from sandbox.requestlog import redacted
 from sandbox.script import locate
-from sandbox.settings import AccountSettings
+from sandbox.settings import AccountSettings, Script
 from sandbox.tinymodel import SIDE, tiny_model
 
 CLASSES = ("a", "b", "c")
@@ -136,6 +139,46 @@ def test_logs_only_grow() -> None:
         before = logs
     assert before == complete_logs(row)
     assert " 42%|####      | 3/7 [00:12<00:16, 0.25it/s]\n" in before
+
+
+def test_logs_of_very_many_epochs() -> None:
+    """They have a thousand bars at most, evenly spread, the last one at the end, and only grow all the same."""
+    row = {"id": "x", "data": {"input": {"epochs": 3_000_500}, "script": Script().model_dump(mode="json")}}
+    script, before = script_of(row), ""
+    for tenth in range(0, 30, 3):
+        logs = scripted_logs(row, locate(script, tenth / 10)) or ""
+        assert logs.startswith(before)
+        before = logs
+    bars = [line for line in complete_logs(row).splitlines() if "%|" in line]
+    assert len(bars) <= 1002
+    assert "100%|##########| 3000500/3000500 " in bars[-1]
+    assert complete_logs(row).startswith(before)
+    assert complete_logs({**row, "data": {**row["data"], "input": {"epochs": 10**400}}})
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", ".", "a..b", "", "a b", "x\n", "x" * 101])
+def test_weights_stay_in_their_folder(name: str) -> None:
+    """The name of the weights is a plain file name."""
+    assert ReplicateSettings(weights_name="my-model.v1.tar").weights_name == "my-model.v1.tar"
+    with pytest.raises(ValidationError, match="weights_name"):
+        ReplicateSettings(weights_name=name)
+
+
+@pytest.mark.parametrize(
+    ("url", "base_url", "wanted"),
+    [
+        ("http://127.0.0.1:80/v1/files/a?x=1", "http://localhost/", "a"),
+        ("https://boxes.test/v1/files/a", "https://boxes.test/", "a"),
+        ("http://127.0.0.1:81/v1/files/a", "http://127.0.0.1:82/", None),
+        ("http://elsewhere.test/v1/files/a", "http://127.0.0.1:82/", None),
+        ("http://127.0.0.1:82/x/v1/files/a", "http://127.0.0.1:82/", None),
+        ("http://[x/v1/files/a", "http://127.0.0.1:82/", None),
+        ("http://127.0.0.1:x/v1/files/a", "http://127.0.0.1:82/", None),
+    ],
+)
+def test_whose_file_an_address_is(url: str, base_url: str, wanted: str | None) -> None:
+    """It is this server's by host and port; what is no address is nobody's."""
+    assert own_file_id(url, base_url) == wanted
 
 
 def test_no_signature_is_logged() -> None:

@@ -1,6 +1,5 @@
 """One authenticated call of the emulated Replicate API."""
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -10,7 +9,9 @@ from fastapi import Depends, Request
 from sandbox import billing, lifecycle
 from sandbox.accounts import Account
 from sandbox.api.replicate.errors import refuse
+from sandbox.api.replicate.jsontext import parsed
 from sandbox.core import Sandbox
+from sandbox.replicate.predictions import settle_open
 from sandbox.replicate.settings import ReplicateSettings
 from sandbox.replicate.trainings import ScriptedTrainings
 from sandbox.replicate.words import TRAINING
@@ -51,7 +52,7 @@ class Call:
             RefusedError: 422 when it is none.
         """
         try:
-            found = json.loads(self.request.state.body or b"{}")
+            found = parsed(self.request.state.body or b"{}")
         except ValueError:
             raise refuse(422, "The request body is not valid JSON.") from None
         if not isinstance(found, dict):
@@ -75,10 +76,11 @@ class Call:
 
 
 def authenticated(request: Request) -> Call:
-    """Return the call, the account's scripted trainings brought up to date; the gate let no stranger through."""
+    """Return the call, the account's scripted trainings and its predictions up to date; the gate let no stranger in."""
     account: Account = request.state.account
     sandbox: Sandbox = request.app.state.sandbox
     lifecycle.settle(sandbox, account, SCRIPTED)
+    settle_open(sandbox, account)
     return Call(sandbox, account, request)
 
 
@@ -94,10 +96,18 @@ def webhook_of(body: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
     url, events = body.get("webhook") or body.get("webhook_completed"), body.get("webhook_events_filter")
     if url is None:
         return None, ()
-    if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if not isinstance(url, str) or not _is_web_address(url):
         raise refuse(422, "The webhook must be an HTTP or HTTPS URL.")
     if events is None:
         return url, _USUAL_EVENTS if body.get("webhook") else ("completed",)
-    if not isinstance(events, list) or not set(events) <= set(EVENTS):
+    if not isinstance(events, list) or any(event not in EVENTS for event in events):
         raise refuse(422, f"webhook_events_filter must be a list of {', '.join(EVENTS)}.")
     return url, tuple(events)
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        place = urlsplit(url)
+        return place.scheme in ("http", "https") and bool(place.hostname)
+    except ValueError:  # brackets that hold no address
+        return False

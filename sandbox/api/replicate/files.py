@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import json
 import shutil
 import uuid
 from typing import Any
@@ -16,6 +15,7 @@ from sandbox import documents
 from sandbox.accounts import find_account
 from sandbox.api.replicate.call import Call, Caller
 from sandbox.api.replicate.errors import not_found, problem, refuse
+from sandbox.api.replicate.jsontext import parsed
 from sandbox.api.replicate.pages import page
 from sandbox.core import Sandbox, put_bytes
 from sandbox.dialects import answer
@@ -48,9 +48,9 @@ async def _about(form: FormData, part: UploadFile) -> dict[str, Any]:
     given = form.get("metadata")
     text = (await given.read()).decode("utf-8", "replace") if isinstance(given, UploadFile) else given
     try:
-        metadata = json.loads(text) if text else {}
+        metadata = parsed(text) if text else {}
     except ValueError:
-        raise refuse(400, "metadata is not valid JSON") from None
+        raise refuse(422, "metadata is not valid JSON") from None
     name, kind = form.get("filename") or part.filename or "file", form.get("type") or part.content_type
     return {"name": str(name), "type": str(kind or "application/octet-stream"), "metadata": metadata}
 
@@ -64,6 +64,7 @@ def _kept(call: Call, content: bytes, about: dict[str, Any]) -> Row:
         "checksums": {"sha256": hashlib.sha256(content).hexdigest(), "md5": md5},
         "metadata": about["metadata"],
         "expires_at": call.now_s + call.settings.file_ttl_s,
+        "base_url": call.base_url,
     }
     file_id = base64.urlsafe_b64encode(uuid.uuid4().bytes + uuid.uuid4().bytes[:4]).decode().rstrip("=")
     put_bytes(call.sandbox.object_path(call.account.id, "replicate", file_id, "content"), content)

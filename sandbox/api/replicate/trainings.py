@@ -11,6 +11,7 @@ from sandbox.api.replicate.call import Call, Caller, webhook_of
 from sandbox.api.replicate.errors import bad_version, missing_destination, not_found, refuse
 from sandbox.api.replicate.pages import page
 from sandbox.dialects import answer
+from sandbox.replicate.inputs import is_large_data_uri
 from sandbox.replicate.models import TRAINER_VERSION, find_model, is_trainer
 from sandbox.replicate.trainings import Order, cancel, create
 from sandbox.replicate.views import created_view, list_view, run_view
@@ -44,6 +45,9 @@ def _given(body: dict[str, Any]) -> dict[str, Any]:
     given = body.get("input", {})
     if not isinstance(given, dict):
         raise refuse(422, "input must be an object.")
+    large = [name for name, value in given.items() if is_large_data_uri(value)]
+    if large:
+        raise refuse(422, f"- input.{large[0]}: a data URI may hold 256 kB at most", "Input validation failed")
     return given
 
 
@@ -60,11 +64,14 @@ def _destination(call: Call, tx: Connection, body: dict[str, Any]) -> str:
 @router.get("/v1/trainings")
 def list_trainings(call: Caller) -> dict[str, Any]:
     """Answer a page of the account's trainings."""
-    with call.sandbox.store.write() as tx:
+    with call.sandbox.store.read() as tx:
         rows = [row for row in documents.listed(tx, call.account, TRAINING) if call.is_visible(row)]
-        answered = page(call, rows, lambda row: list_view(call.sandbox, call.account, row, call.base_url))
-        shown = {training["id"] for training in answered["results"]}
-        lifecycle.look(tx, [row for row in rows if row["id"] in shown and row["completed_at"] is None])
+    answered = page(call, rows, lambda row: list_view(call.sandbox, call.account, row, call.base_url))
+    shown = {training["id"] for training in answered["results"]}
+    looked = [row for row in rows if row["id"] in shown and lifecycle.is_scripted(row) and row["completed_at"] is None]
+    if looked:
+        with call.sandbox.store.write() as tx:
+            lifecycle.look(tx, looked)
     return answered
 
 

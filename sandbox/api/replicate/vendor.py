@@ -13,7 +13,7 @@ from sandbox.api.replicate.errors import later, problem, throttled
 from sandbox.core import Sandbox
 from sandbox.dialects import Allowance, Dialect, Quota, bearer, under
 from sandbox.replicate.jobs import RealTrainings
-from sandbox.replicate.predictions import settle
+from sandbox.replicate.predictions import settle, settle_open
 from sandbox.replicate.trainings import WAITING
 from sandbox.replicate.webhooks import deliver_due, observe
 from sandbox.replicate.words import PREDICTION, TRAINING
@@ -64,6 +64,10 @@ class ReplicateDialect(Dialect):
     def throttled(self, allowance: Allowance, account: Account) -> Response:
         """Return the answer to a request over the limit."""
         return throttled(allowance)
+
+    def settle(self, sandbox: Sandbox, account: Account) -> None:
+        """Run the predictions that are due."""
+        settle_open(sandbox, account)
 
     def tick(self, sandbox: Sandbox) -> float | None:
         """Follow the runs that have a webhook, and deliver what is due."""
