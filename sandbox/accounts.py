@@ -25,6 +25,8 @@ from sandbox.store import (
 )
 
 KEY_PREFIX = "pk_live_sandbox_"
+PUBLIC_KEY = "bluesight-public"
+"""Key under which the control API finds the account that Bluesight's callers without a key share; no vendor's token."""
 
 
 class AccountConflictError(ValueError):
@@ -56,9 +58,9 @@ def create_account(
         raise AccountConflictError("another account has this api_key: leave it out, or give another one") from None
 
 
-def shared_account(sandbox: Sandbox, tx: Connection, api_key: str) -> Account:
-    """Return the account of callers who need no key, making it on first use; the key is for the control API."""
-    return find_by_key(tx, api_key) or add_account(sandbox, tx, AccountSettings(), balance=None, api_key=api_key)
+def shared_account(sandbox: Sandbox, tx: Connection) -> Account:
+    """Return the account of callers who need no key, making it on first use."""
+    return find_by_key(tx, PUBLIC_KEY) or add_account(sandbox, tx, AccountSettings(), balance=None, api_key=PUBLIC_KEY)
 
 
 def add_account(

@@ -142,7 +142,7 @@ def _line(row: Row) -> dict[str, Any]:
 
 
 def period_spend(tx: Connection, account: Account, now_s: float) -> int:
-    """Return the net spend of the last thirty days in the account's unit."""
+    """Return what runs cost in the last thirty days, refunds taken off, in the account's unit."""
     query = select(func.coalesce(func.sum(ledger.c.amount), 0)).where(*_of_trainings(account, now_s - _PERIOD_S))
     return -int(tx.execute(query).scalar_one())
 
@@ -157,7 +157,7 @@ class Spend:
 
 
 def spend_by_operation(tx: Connection, account: Account, since_s: float) -> list[Spend]:
-    """Return the net spend by operation, the largest first; a refund counts against the operation it refunds."""
+    """Return what runs cost by operation, the largest first; a refund counts against the operation it refunds."""
     query = select(ledger.c.operation, ledger.c.amount).where(*_of_trainings(account, since_s))
     amounts, charges = Counter[str](), Counter[str]()
     for slug, amount in tx.execute(query):
@@ -167,7 +167,17 @@ def spend_by_operation(tx: Connection, account: Account, since_s: float) -> list
     return [Spend(operation, amount, charges[operation]) for operation, amount in amounts.most_common()]
 
 
+def entries_of_runs(account: Account) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of ledger entries that Pictograph knows: all but those of other vendors' documents."""
+    # Their operations end in a kind, which has a dot in it; the names of GPUs have none.
+    foreign = (ledger.c.operation.like(f"{prefix}%.%") for prefix in (CHARGE_PREFIX, REFUND_PREFIX))
+    return (ledger.c.account_id == account.id, *(~condition for condition in foreign))
+
+
 def _of_trainings(account: Account, since_s: float) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions of ledger entries that are spending: a balance that was set or topped up is none."""
-    mine = (ledger.c.account_id == account.id, ledger.c.created_at > since_s)
-    return (*mine, ledger.c.operation.like(f"{CHARGE_PREFIX}%"))
+    return (
+        *entries_of_runs(account),
+        ledger.c.created_at > since_s,
+        ledger.c.operation.like(f"{CHARGE_PREFIX}%"),
+    )

@@ -18,7 +18,7 @@ from sandbox.core import Sandbox
 from sandbox.dialects import STORED_PREFIXES, Dialect
 from sandbox.faults import Due, FaultRule, give_back, strike
 from sandbox.quota import allowance
-from sandbox.requestlog import headers_of, logged_body, logged_headers, redacted
+from sandbox.requestlog import Sent, headers_of, logged_body, logged_headers, logged_path, redacted
 from sandbox.store import requests
 from sandbox.upkeep import trim_log
 from sandbox.vendors import dialect_of
@@ -104,6 +104,7 @@ class Gate:
         """Decide about a request and log it, in one transaction: counts stay exact under any interleaving."""
         dialect, headers = dialect_of(scope["path"]), headers_of(scope)
         stored = scope["path"].startswith(STORED_PREFIXES)
+        kept = logged_body(Sent(scope["method"], scope["path"], headers), body)  # takes its time: outside
         with self._sandbox.store.write() as tx:
             account = self._account(tx, scope, dialect, headers)
             due, refusal, limits, bucket = None, None, dict[str, str](), None
@@ -120,10 +121,10 @@ class Gate:
                 "account_id": account.id if account else None,
                 "request_id": request_id,
                 "method": scope["method"],
-                "path": scope["raw_path"].decode("ascii"),
+                "path": logged_path(scope["raw_path"].decode("ascii")),
                 "query": redacted(scope["query_string"].decode("latin-1")),
                 "headers": logged_headers(headers),
-                "body": logged_body(headers, body),
+                "body": kept,
                 "fault": due.rule.action if due else None,
                 "counted": refusal is None and not stored,
                 "bucket": bucket,

@@ -7,9 +7,9 @@ other word a script holds; each dialect says it in its own.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sqlalchemy import Connection, select
 
@@ -68,6 +68,15 @@ class Scripted(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepared(Protocol):
+    """What takes its time before a training can be moved, and is therefore done outside any transaction."""
+
+    def prepared(self, sandbox: Sandbox, account: Account, row: Row, word: str) -> Scripted:
+        """Return what moves this training to the step of this word."""
+        ...
+
+
 def engine_data(account: Account) -> dict[str, Any]:
     """Return what the data of a new training must hold for the account's engine to move it."""
     settings = account.settings
@@ -119,9 +128,19 @@ def settle(sandbox: Sandbox, account: Account, kinds: Mapping[str, Scripted]) ->
     moved = [row for row in rows if is_scripted(row) and _changes(sandbox, row, kinds[row["kind"]])]
     if not moved:
         return
+    ways = [_way(sandbox, account, row, kinds[row["kind"]]) for row in moved]
     with sandbox.store.write() as tx:
-        for row in moved:
-            _move(sandbox, tx, account, documents.reload(tx, row), kinds[row["kind"]])
+        for row, (word, way) in zip(moved, ways, strict=True):
+            fresh = documents.reload(tx, row)
+            now = position(sandbox, fresh)
+            if now.step.status == word:  # otherwise it was prepared for another step: next time
+                _move(Scene(sandbox, tx, account, fresh, now, instant_s(sandbox, fresh, now.entered_at)), way)
+
+
+def _way(sandbox: Sandbox, account: Account, row: Row, kind: Scripted) -> tuple[str, Scripted]:
+    """Return where a document stands, and what moves it there."""
+    word = position(sandbox, row).step.status
+    return word, kind.prepared(sandbox, account, row, word) if isinstance(kind, Prepared) else kind
 
 
 def _changes(sandbox: Sandbox, row: Row, kind: Scripted) -> bool:
@@ -129,20 +148,18 @@ def _changes(sandbox: Sandbox, row: Row, kind: Scripted) -> bool:
     return word != row["status"] or word in TERMINAL | kind.endings
 
 
-def _move(sandbox: Sandbox, tx: Connection, account: Account, row: Row, kind: Scripted) -> None:
+def _move(scene: Scene, kind: Scripted) -> None:
+    tx, account, row, now = scene.tx, scene.account, scene.row, scene.position
     if row["completed_at"] is not None:
         return
-    now = position(sandbox, row)
-    at_s = instant_s(sandbox, row, now.entered_at)
-    started = first_running(script_of(row))
+    started = first_running(scene.script)
     if row["started_at"] is None and started is not None and started <= now.entered_at:
-        row = documents.change(tx, row, started_at=instant_s(sandbox, row, started))
+        row = documents.change(tx, row, started_at=instant_s(scene.sandbox, row, started))
     if now.step.status in TERMINAL | kind.endings:
-        outcome = _outcome(Scene(sandbox, tx, account, row, now, at_s), kind)
-        row = end(tx, account, row, outcome, at_s=at_s)
+        row = end(tx, account, row, _outcome(replace(scene, row=row), kind), at_s=scene.at_s)
     else:
         row = documents.change(tx, row, status=now.step.status)
-    kind.moved(Scene(sandbox, tx, account, row, now, at_s))
+    kind.moved(replace(scene, row=row))
 
 
 def _outcome(scene: Scene, kind: Scripted) -> Outcome:

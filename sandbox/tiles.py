@@ -4,6 +4,7 @@ One root dataset `data` of shape (N,), each entry a tile with its bands, pixels 
 classes with the vendor's texts, because its jobs answer `<class>: <text>`.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ BANDS = frozenset(
 DATASET = "data"
 SIDE_STEP = 8
 """Tiles have a side that is a multiple of this, in pixels."""
+MAX_BYTES = 512_000_000
+"""Largest file read, unpacked; also its largest chunk, because HDF5 unpacks chunks whole."""
 _FIELDS = {
     "bands": "bytes",
     "gsd": "float32",
@@ -134,10 +137,38 @@ def _check_maps(tiles: Tiles, hyperparameters: Mapping[str, Any] | None) -> None
 def _opened(path: Path) -> Any:
     library = hdf5()
     with library.File(path, "r") as file:
+        link = file.get(DATASET, getlink=True)
+        if link is not None and not isinstance(link, library.HardLink):
+            raise ValueError(f"Dataset '{DATASET}' is a link to another place: put the tiles there.")
         data = file.get(DATASET)
         if not isinstance(data, library.Dataset):
             raise ValueError(f"Dataset '{DATASET}' not found in the file.")  # noqa: TRY004 - the vendor's class
+        _check_place(data)
+        _check_size(data)
         yield data
+
+
+def _check_place(data: Any) -> None:
+    """Refuse what reads other files of this machine; asking a virtual dataset for its shape would open them."""
+    if data.is_virtual or data.external:
+        raise ValueError(f"Dataset '{DATASET}' keeps its tiles in other files: put them into this one.")
+
+
+def _check_size(data: Any) -> None:
+    """Refuse what takes far more memory than the file takes room."""
+    size, one = math.prod(data.shape or ()), data.dtype.itemsize
+    if size * one > MAX_BYTES:
+        raise ValueError(f"Dataset '{DATASET}' takes {size * one} bytes unpacked: the sandbox reads {MAX_BYTES}.")
+    if not data.chunks:
+        is_whole = not size or data.id.get_storage_size() > 0
+    else:
+        chunk = math.prod(data.chunks) * one
+        if chunk > MAX_BYTES:
+            raise ValueError(f"Dataset '{DATASET}' has chunks of {chunk} bytes: the sandbox unpacks {MAX_BYTES}.")
+        wanted = math.prod(-(-side // step) for side, step in zip(data.shape, data.chunks, strict=True))
+        is_whole = data.id.get_num_chunks() >= wanted
+    if not is_whole:
+        raise ValueError(f"Dataset '{DATASET}' declares {size} tiles, not all were written.")
 
 
 def _column(data: Any, name: str) -> Any:

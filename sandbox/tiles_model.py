@@ -81,7 +81,9 @@ class TileModel:
 def band_facts(pixels: Pixels) -> tuple[Floats, Floats]:
     """Return mean and spread of each band, both (bands,)."""
     mean = pixels.mean((0, 2, 3), dtype=np.float64)
-    spread = pixels.std((0, 2, 3), dtype=np.float64)
+    # One tile at a time: of all of them numpy would make a copy of twice their size.
+    square = np.mean([((tile - mean[:, None, None]) ** 2).mean((1, 2)) for tile in pixels], 0)
+    spread = np.sqrt(square)
     return mean.astype(np.float32), np.where(spread > _SPREAD, spread, 1).astype(np.float32)
 
 
@@ -93,14 +95,16 @@ def standardised(pixels: Pixels, mean: Floats, spread: Floats) -> Floats:
 def fit_linear(tiles: Tiles, task: Task) -> TileModel:
     """Return the least-squares model of these tiles."""
     mean, spread = band_facts(tiles.pixels)
-    values = standardised(tiles.pixels, mean, spread)
+    targets = tiles.labels.reshape(-1)
+    labels, chosen = np.unique(targets), np.arange(0, len(targets), max(1, len(targets) // _MOST_SAMPLES))
     if task == "classification":
-        inputs, targets = np.stack([_tile_inputs(tile) for tile in values]), tiles.labels
+        values = (standardised(tiles.pixels[index, None], mean, spread)[0] for index in chosen)
+        inputs = np.stack([_tile_inputs(tile) for tile in values]).astype(np.float64)
     else:
-        inputs, targets = _pixel_inputs(values.transpose(1, 0, 2, 3)).reshape(-1, 2 * len(mean) + 1), tiles.labels
-    labels, targets = np.unique(targets), targets.reshape(-1)
-    step = max(1, len(inputs) // _MOST_SAMPLES)
-    inputs, targets = inputs[::step].astype(np.float64), targets[::step]
+        tile, pixel = np.divmod(chosen, tiles.pixels[0, 0].size)
+        bands = tiles.pixels.reshape(*tiles.pixels.shape[:2], -1)[tile, :, pixel]
+        inputs = _pixel_inputs(standardised(bands[..., None, None], mean, spread)[..., 0, 0].T).astype(np.float64)
+    targets = targets[chosen]
     wanted = (targets[:, None] == labels[None]).astype(np.float64)
     square = inputs.T @ inputs + _RIDGE * len(inputs) * np.eye(inputs.shape[1])
     matrix = np.linalg.solve(square, inputs.T @ wanted).astype(np.float32)

@@ -47,6 +47,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("files", "an unknown platform or band passes the checks and fails in training", ("src",)),
     Behaviour("files", "errors of labels that do not fit the task, and of unknown platforms and bands", ("guess",)),
     Behaviour("files", "the validation file is read and checked as the training file is", ("guess",)),
+    Behaviour("files", "over 512 MB unpacked, not all written, or data elsewhere: the job fails, ours", ("guess",)),
     Behaviour("jobs", "initializing, downloading_files, validating_files, running, succeeded or failed", ("wire",)),
     Behaviour("jobs", "queued, and words that no look catches, by setting", ("wire", "doc")),
     Behaviour("jobs", "an absent file is found out by the job; unknown keys of an order are dropped", ("wire",)),

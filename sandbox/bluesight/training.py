@@ -2,7 +2,9 @@
 
 import json
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +16,15 @@ from sandbox.bluesight.files import downloaded, linked_or_copied
 from sandbox.bluesight.models import publish
 from sandbox.childjobs import Job, JobError
 from sandbox.core import Sandbox
-from sandbox.lifecycle import Outcome, Scene
+from sandbox.lifecycle import Outcome, Scene, Scripted
 from sandbox.store import Row
 from sandbox.tiles import check_tiles, check_trainable, described, read_tiles
 from sandbox.tiles_model import fit_linear
 from sandbox.training.tiles import JOB, MODEL
 
 _FILES = ("training_file", "validation_file")
+_READING = threading.Lock()
+"""One file at a time: each may take half a gigabyte."""
 
 
 class RealJob:
@@ -63,38 +67,70 @@ class RealJob:
         return Outcome("completed", {"trained_model": model})
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a job's files gave: the model, once it is asked for, or the error they fail it with."""
+
+    model: bytes = b""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class ScriptedJob:
     """A job that follows a script; its file is checked all the same, and its model labels tiles."""
 
+    reading: Reading | None = None
+    """Done before the transaction, for the job and the step that this one was made for."""
     endings: frozenset[str] = frozenset({"succeeded"})
 
+    def prepared(self, sandbox: Sandbox, account: Account, row: Row, word: str) -> Scripted:
+        """Read the files where the step needs them: nobody else could write to the store meanwhile."""
+        if word not in {"running", "completed", *self.endings}:
+            return self
+        return ScriptedJob(_read(sandbox, account, row, is_ending=word != "running"))
+
     def end(self, scene: Scene) -> Outcome:
-        """Make the model of a job that succeeds."""
-        step, data = scene.position.step, scene.row["data"]
+        """Keep the model of a job that succeeds."""
+        step = scene.position.step
         if step.status == "cancelled":
             return Outcome("cancelled")
         if step.status == "failed":
             return Outcome("failed", {"error": step.error_message or f"RuntimeError: {scene.script.fail_message}"})
-        try:
-            paths = _files(scene.sandbox, scene.account, scene.row)
-            _check(paths)
-            tiles = read_tiles(paths["training_file"])
-            check_trainable(tiles, data["task"], data["hyperparameters"])
-            content = fit_linear(tiles, data["task"]).to_bytes()
-        except Exception as error:  # whatever is wrong with the file is the job's error, as with the vendor
-            return Outcome("failed", {"error": described(error)})
-        model = publish(scene.sandbox, scene.tx, scene.account, data["task"], content)
+        reading = self._reading()
+        if reading.error is not None:
+            return Outcome("failed", {"error": reading.error})
+        model = publish(scene.sandbox, scene.tx, scene.account, scene.row["data"]["task"], reading.model)
         return Outcome("completed", {"trained_model": model})
 
     def moved(self, scene: Scene) -> None:
         """Fail a job whose file cannot be used when its training begins, not when it ends."""
         if scene.row["completed_at"] is not None or scene.position.step.status != "running":
             return
-        try:
-            _check(_files(scene.sandbox, scene.account, scene.row))
-        except Exception as error:  # see above
-            failed = Outcome("failed", {"error": described(error)})
-            lifecycle.end(scene.tx, scene.account, scene.row, failed, at_s=scene.at_s)
+        error = self._reading().error
+        if error is not None:
+            lifecycle.end(scene.tx, scene.account, scene.row, Outcome("failed", {"error": error}), at_s=scene.at_s)
+
+    def _reading(self) -> Reading:
+        if self.reading is None:
+            raise RuntimeError("the job was moved to a step that it was not prepared for")
+        return self.reading
+
+
+def _read(sandbox: Sandbox, account: Account, row: Row, *, is_ending: bool) -> Reading:
+    """Check a job's files and, at its end, make its model."""
+    try:
+        with _READING:
+            paths = _files(sandbox, account, row)
+            _check(paths)
+            return Reading(_model(paths["training_file"], row["data"]) if is_ending else b"")
+    except Exception as error:  # whatever is wrong with the file is the job's error, as with the vendor
+        return Reading(error=described(error))
+
+
+def _model(path: Path, order: Mapping[str, Any]) -> bytes:
+    tiles = read_tiles(path)
+    check_trainable(tiles, order["task"], order["hyperparameters"])
+    return fit_linear(tiles, order["task"]).to_bytes()
 
 
 def _files(sandbox: Sandbox, account: Account, row: Row) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -15,8 +16,11 @@ _MAX_PIXELS = 4096 * 4096
 _BLANK = (96, 96, 96)
 _BAND, _INK = (0, 0, 0), (255, 255, 255)
 
+Source = bytes | Path
+"""A picture, or the file it is read from when its turn comes."""
 
-def stand_in(pictures: Sequence[bytes], size: tuple[int, int], seed: int, ground: bytes | None = None) -> bytes:
+
+def stand_in(pictures: Sequence[Source], size: tuple[int, int], seed: int, ground: Source | None = None) -> bytes:
     """Return a PNG of this size (width, height) made from the pictures; the same seed gives the same bytes.
 
     The ground is the first of the pictures in the seed's order, unless there is one of its own. Pictures that cannot
@@ -38,9 +42,13 @@ def enlarged(content: bytes, factor: int) -> bytes | None:
     return encoded(ImageOps.scale(picture, factor))
 
 
-def _readable(contents: Iterable[bytes], size: tuple[int, int]) -> Iterator[Image.Image]:
-    """Yield the pictures that can be decoded, no larger than a composition of this size needs them."""
-    return (picture for content in contents if (picture := decoded(content, near=size)) is not None)
+def _readable(sources: Iterable[Source], size: tuple[int, int]) -> Iterator[Image.Image]:
+    """Yield the pictures that can be decoded, none with more pixels than a composition of this size has."""
+    for source in sources:
+        picture = decoded(source if isinstance(source, bytes) else source.read_bytes(), near=size)
+        if picture is not None:
+            is_large = picture.width * picture.height > size[0] * size[1]
+            yield ImageOps.fit(picture, size) if is_large else picture
 
 
 def _tiles(pictures: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:

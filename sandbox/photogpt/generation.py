@@ -9,7 +9,7 @@ from sandbox import documents
 from sandbox.accounts import Account
 from sandbox.core import Sandbox
 from sandbox.photogpt.composition import enlarged, stand_in
-from sandbox.photogpt.images import Picture, add, content_of, forget_bytes, images_of_job, keep
+from sandbox.photogpt.images import Picture, add, file_of, forget_bytes, images_of_job, keep
 from sandbox.photogpt.jobs import GENERATION, Job, add_job
 from sandbox.photogpt.models import HIDDEN, IMAGE
 from sandbox.settings import Script, Step
@@ -43,18 +43,18 @@ def script_of(account: Account) -> Script:
 
 def compose(sandbox: Sandbox, account: Account, inputs: Sequence[Row], wish: Wish) -> list[Picture]:
     """Make and keep the images of a generation; nobody knows their addresses yet."""
-    contents = [content_of(sandbox, account, image) for image in inputs]
-    ground = None if wish.ground is None else content_of(sandbox, account, wish.ground)
+    files = [file_of(sandbox, account, image) for image in inputs]
+    ground = None if wish.ground is None else file_of(sandbox, account, wish.ground)
     made = []
     for number in range(wish.count):
         made.append(Picture("output", "png"))
-        keep(sandbox, account, made[-1], stand_in(contents, wish.size, wish.seed + number, ground))
+        keep(sandbox, account, made[-1], stand_in(files, wish.size, wish.seed + number, ground))
     return made
 
 
 def compose_enlarged(sandbox: Sandbox, account: Account, image: Row) -> list[Picture]:
     """Make and keep an enlarged picture; empty where the original cannot be decoded here."""
-    content = enlarged(content_of(sandbox, account, image), _UPSCALE)
+    content = enlarged(file_of(sandbox, account, image).read_bytes(), _UPSCALE)
     if content is None:
         return []
     picture = Picture("output", "png")

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -40,9 +41,9 @@ def keep(sandbox: Sandbox, account: Account, picture: Picture, content: bytes) -
     put_bytes(sandbox.object_path(account.id, FOLDER, picture.id, picture.file_name), content, private=True)
 
 
-def content_of(sandbox: Sandbox, account: Account, image: Row) -> bytes:
-    """Return the bytes of a picture."""
-    return sandbox.object_path(account.id, FOLDER, image["id"], image["data"]["file"]).read_bytes()
+def file_of(sandbox: Sandbox, account: Account, image: Row) -> Path:
+    """Return where the bytes of a picture are."""
+    return sandbox.object_path(account.id, FOLDER, image["id"], image["data"]["file"])
 
 
 def forget_bytes(sandbox: Sandbox, account: Account, image_ids: Iterable[str]) -> None:

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 
+from sqlalchemy import Connection
+
 from sandbox import documents
-from sandbox.lifecycle import Outcome, Scene, Scripted
+from sandbox.accounts import Account
+from sandbox.lifecycle import Outcome, Scene, Scripted, end
 from sandbox.photogpt.books import give_back
 from sandbox.photogpt.generation import discard, show
 from sandbox.photogpt.jobs import GENERATION, TRAINING
+from sandbox.store import Row
 
 
 class _Job:
@@ -45,6 +49,14 @@ class _Generation(_Job):
     def fail(self, scene: Scene) -> None:
         """Forget the images."""
         discard(scene.sandbox, scene.tx, scene.account, scene.row)
+
+
+def fail_generations(tx: Connection, account: Account, model: Row, error: str, *, at_s: float) -> None:
+    """Fail what is being generated with a model, and give the credits back; the images are the caller's to forget."""
+    for job in documents.listed(tx, account, GENERATION, parent=model["id"]):
+        if job["completed_at"] is None:
+            failed = end(tx, account, job, Outcome("failed", {"error": error, "updated_at": at_s}), at_s=at_s)
+            give_back(tx, account, failed, at_s=at_s)
 
 
 SCRIPTED: Mapping[str, Scripted] = {TRAINING: _Job(), GENERATION: _Generation()}

@@ -15,7 +15,8 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 SUFFIXES: dict[Format, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "heic": ".heic"}
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
-_MAX_PIXELS = 120_000_000
+MAX_PIXELS = 40_000_000
+"""Largest picture that is kept or decoded: 160 MB unpacked."""
 
 
 class NoPictureError(ValueError):
@@ -33,8 +34,7 @@ def picture_format(content: bytes) -> Format:
         raise NoPictureError("unsupported image format: send jpg, jpeg, webp, png or heic")
     if found != "heic":
         with _opened(content, found) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise NoPictureError(f"the picture has {picture.width}x{picture.height} pixels: send a smaller one")
+            _check_size(picture)
     return found
 
 
@@ -48,9 +48,11 @@ def decoded(content: bytes, near: tuple[int, int] | None = None) -> Image.Image 
         return None
     try:
         with _opened(content, found) as picture:
+            _check_size(picture)
             if near is not None:
                 picture.draft("RGB", near)
-            return picture.convert("RGB")
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
     except (NoPictureError, OSError, SyntaxError, ValueError):
         return None
 
@@ -73,6 +75,12 @@ def _signature(content: bytes) -> Format | None:
     if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
         return "heic"
     return None
+
+
+def _check_size(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        about = f"{picture.width}x{picture.height} pixels"
+        raise NoPictureError(f"the picture has {about}: send one of no more than {MAX_PIXELS // 1_000_000} megapixels")
 
 
 def _opened(content: bytes, found: Format) -> Image.Image:

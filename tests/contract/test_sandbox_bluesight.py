@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.api.bluesight.vendor import PUBLIC_KEY
+from sandbox.accounts import PUBLIC_KEY
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer
 from tests.contract.bluesight_accounts import Bluesight, bluesight, images, tile_file

@@ -17,8 +17,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from sandbox import billing, documents, lifecycle
-from sandbox.accounts import Account, create_account, reset_account
-from sandbox.api.bluesight.vendor import PUBLIC_KEY
+from sandbox.accounts import PUBLIC_KEY, Account, create_account, reset_account
 from sandbox.childjobs import ChildJobs, Job, JobError
 from sandbox.client import SandboxAccount
 from sandbox.clock import ManualClock

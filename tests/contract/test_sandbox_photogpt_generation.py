@@ -122,6 +122,23 @@ def test_a_failed_generation_gives_its_credits_back(new_caller: NewCaller) -> No
     assert (caller.account.bill()["net"], caller.kept()) == (500, 12)
 
 
+@pytest.mark.parametrize("ending", ["completed", "failed"])
+def test_a_model_deleted_during_a_generation_fails_it(new_caller: NewCaller, ending: str) -> None:
+    """The job says so at once and costs nothing, whatever it would have come to; another model's goes on."""
+    error = "no face found" if ending == "failed" else None
+    caller = new_caller(AT_ONCE, generation_mode="looks", generation_error=error)
+    ref, other = caller.trained(), caller.trained()
+    jobs = [caller.ask("POST", "/images/generation", json={"modelID": one, **SMALL})["jobId"] for one in (ref, other)]
+    caller.ask("DELETE", f"/models/{ref}")
+    for _ in range(3):
+        detail = caller.ask("GET", f"/jobs/{jobs[0]}")
+        assert (detail["status"], detail["error"], detail["images"]) == ("failed", "the model was deleted", [])
+    assert caller.ask("GET", f"/jobs/{jobs[1]}")["status"] == "queued"
+    bill = caller.account.bill()
+    lines = {line["id"]: (line["charged"], line["refunded"]) for line in bill["others"]}
+    assert (lines, bill["net"]) == ({jobs[0]: (10, 10), jobs[1]: (10, 0)}, 1010)
+
+
 def test_upscaling_doubles_a_picture_and_its_original_knows(new_caller: NewCaller) -> None:
     """The job shows the larger one, the original names it; what cannot be decoded is refused."""
     caller = new_caller(AT_ONCE, **QUICK)

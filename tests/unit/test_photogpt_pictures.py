@@ -6,7 +6,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from sandbox.photogpt.composition import enlarged, stand_in
+from sandbox.photogpt.composition import _readable, enlarged, stand_in
 from sandbox.photogpt.pictures import Format, NoPictureError, decoded, picture_format
 
 HEIC = b"\x00\x00\x00\x18ftypheic" + bytes(12)
@@ -55,6 +55,26 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
     header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4)
     with pytest.raises(NoPictureError):
         picture_format(bytes(header))
+
+
+def test_large_pictures_are_refused_and_never_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes of 49 megapixels are not kept, and where they are kept already nobody decodes them."""
+    kept = io.BytesIO()
+    Image.new("1", (7000, 7000)).save(kept, "PNG")
+    assert len(kept.getvalue()) < 20_000
+    with pytest.raises(NoPictureError, match="no more than 40 megapixels"):
+        picture_format(kept.getvalue())
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("unpacked"))
+    assert decoded(kept.getvalue()) is None
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((900, 700), "PNG"), ((3000, 20), "PNG"), ((640, 640), "WEBP")])
+def test_a_composition_holds_no_picture_larger_than_itself(shape: tuple[int, int], kind: str) -> None:
+    """Nine large uploads take no more memory than nine of the size that was asked for."""
+    kept = io.BytesIO()
+    Image.new("RGB", shape, RED).save(kept, kind)
+    held = list(_readable([kept.getvalue()] * 3 + [picture(side=9)], (96, 64)))
+    assert [one.size for one in held] == [(96, 64)] * 3 + [(9, 9)]
 
 
 @pytest.mark.parametrize("size", [(512, 512), (256, 100), (64, 64), (7, 5)])

@@ -18,7 +18,7 @@ from sandbox.tiles import (
     read_tiles,
 )
 from sandbox.tiles_demo import BANDS, CLASSES, Demonstration, demonstration, layout, write_demonstration
-from sandbox.tiles_model import TileModel, fit_linear
+from sandbox.tiles_model import TileModel, band_facts, fit_linear
 
 h5py = pytest.importorskip("h5py")
 SMALL = Demonstration(count=6, side=16)
@@ -138,6 +138,56 @@ def test_any_width_of_text_passes(tmp_path: Path) -> None:
     assert tiles.bands == BANDS
 
 
+def declared(path: Path, count: int, **options: Any) -> Path:
+    """Write a file that declares so many tiles and holds none of them."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", (count,), layout("classification", 64), **options)
+    return path
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    """Neither what it declares, nor a chunk of it, is larger than what is read; what was not written is not zeros."""
+    many = refusal(declared(tmp_path / "many", 40_000, chunks=(1,)))
+    assert many == "ValueError: Dataset 'data' takes 2624960000 bytes unpacked: the sandbox reads 512000000."
+    assert (tmp_path / "many").stat().st_size < 10_000
+    assert "has chunks of 2624" in refusal(declared(tmp_path / "chunk", 9, chunks=(40_000,), maxshape=(None,)))
+    for name, options in (("plain", {}), ("chunked", {"chunks": (2,)})):
+        words = refusal(declared(tmp_path / name, 9, **options))
+        assert words == "ValueError: Dataset 'data' declares 9 tiles, not all were written."
+    with h5py.File(tmp_path / "chunked", "r+") as file:
+        file["data"][:3] = demonstration(Demonstration(count=3, side=64))
+    assert "not all were written" in refusal(tmp_path / "chunked")
+    with h5py.File(tmp_path / "chunked", "r+") as file:
+        file["data"][:] = demonstration(Demonstration(count=9, side=64))
+    assert len(read_tiles(tmp_path / "chunked").pixels) == 9
+
+
+def test_tiles_of_other_files_are_not_read(tmp_path: Path) -> None:
+    """A link, external storage and a virtual dataset are refused, whatever they lead to; a second name is none."""
+    tiles = demonstration(SMALL)
+    secret = put(tmp_path / "secret", tiles)
+    (tmp_path / "raw").write_bytes(tiles.tobytes())
+    with h5py.File(tmp_path / "linked", "w") as file:
+        file["data"] = h5py.ExternalLink(str(secret), "data")
+    with h5py.File(tmp_path / "soft", "w") as file:
+        file["elsewhere"] = h5py.ExternalLink(str(secret), "/")
+        file["data"] = h5py.SoftLink("/elsewhere/data")
+    with h5py.File(tmp_path / "external", "w") as file:
+        file.create_dataset("data", (6,), tiles.dtype, external=[(str(tmp_path / "raw"), 0, tiles.nbytes)])
+    with h5py.File(tmp_path / "virtual", "w") as file:
+        virtual = h5py.VirtualLayout((6,), tiles.dtype)
+        virtual[:] = h5py.VirtualSource(str(secret), "data", (6,), tiles.dtype)
+        file.create_virtual_dataset("data", virtual)
+    for name in ("linked", "soft"):
+        assert "is a link to another place" in refusal(tmp_path / name)
+    for name in ("external", "virtual"):
+        assert "keeps its tiles in other files" in refusal(tmp_path / name)
+    with h5py.File(tmp_path / "named", "w") as file:
+        file["tiles"] = tiles
+        file["data"] = file["tiles"]
+    assert refusal(tmp_path / "named") == ""
+
+
 def tiles_of(labels: Any, *, bands: tuple[str, ...] = BANDS, platform: str = "") -> Tiles:
     """Return tiles of 8 px with these labels."""
     array = np.asarray(labels, np.int64)
@@ -180,6 +230,14 @@ def test_the_linear_model_learns_the_demonstration(tmp_path: Path, task: Any) ->
     assert np.array_equal(turned, model.predict(tiles.pixels, tiles.bands))
     with pytest.raises(ValueError, match="lack: nir"):
         model.predict(tiles.pixels[:, :3], tiles.bands[:3])
+
+
+def test_the_linear_model_knows_its_bands() -> None:
+    """Mean and spread, found tile by tile, are those of all pixels."""
+    pixels = demonstration(Demonstration(count=7, side=16))["pixels"]
+    mean, spread = band_facts(pixels)
+    assert mean == pytest.approx(pixels.astype(np.float64).mean((0, 2, 3)))
+    assert spread == pytest.approx(pixels.astype(np.float64).std((0, 2, 3)))
 
 
 def test_labels_need_not_count_from_zero(tmp_path: Path) -> None:

@@ -12,19 +12,15 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
 
-from sandbox.training.jobs import PARENT_VARIABLE
 from sandbox.training.recipes import ConfigError
 from sandbox.training.results import LOCK, RESULT, message_of, write_json
 
 INPUT, WEIGHTS = "input.json", "weights.tar"
 _SCRATCH = "scratch"
-_LOOK_EVERY_S = 0.1
-_PARENT_GONE = 3
 
 
 def main(argv: list[str]) -> int:
@@ -34,10 +30,8 @@ def main(argv: list[str]) -> int:
         return 2
     folder = Path(argv[0])
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler would wait for whatever torch is doing
-    os.nice(10)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
     with (folder / LOCK).open("a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second process on the folder waits for the first, then finds its result
         if not (folder / RESULT).exists():
@@ -80,15 +74,6 @@ def _attempt(folder: Path) -> str | None:
         traceback.print_exc()
         return message_of(error)
     return None
-
-
-def _leave_with_parent() -> None:
-    """End this process when the one that started it, if it gave its number, is gone."""
-    parent = int(os.environ.get(PARENT_VARIABLE, "0"))
-    while parent and os.getppid() == parent:
-        time.sleep(_LOOK_EVERY_S)
-    if parent:
-        os._exit(_PARENT_GONE)
 
 
 if __name__ == "__main__":

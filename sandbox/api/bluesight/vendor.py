@@ -11,9 +11,6 @@ from sandbox.bluesight.training import RealJob, ScriptedJob
 from sandbox.core import Sandbox
 from sandbox.dialects import Dialect, under
 
-PUBLIC_KEY = "bluesight-public"
-"""Key under which the control API finds the account of callers who bring none, or an unknown one."""
-
 
 class BluesightDialect(Dialect):
     """The root and a few plain paths; nobody needs a key."""
@@ -30,4 +27,4 @@ class BluesightDialect(Dialect):
 
     def account(self, sandbox: Sandbox, tx: Connection, headers: Mapping[str, str]) -> Account | None:
         """Return the account of the key, or else the one everybody shares."""
-        return super().account(sandbox, tx, headers) or shared_account(sandbox, tx, PUBLIC_KEY)
+        return super().account(sandbox, tx, headers) or shared_account(sandbox, tx)

@@ -12,6 +12,7 @@ from sandbox.api.photogpt.views import Json, model_view
 from sandbox.lifecycle import look
 from sandbox.photogpt.errors import PhotogptError
 from sandbox.photogpt.images import forget_all, forget_bytes
+from sandbox.photogpt.lifecycle import fail_generations
 from sandbox.photogpt.models import MODEL, add_model, is_training, latest_training, living, owned
 from sandbox.photogpt.training import trigger
 from sandbox.store import Row
@@ -104,11 +105,12 @@ def train(call: Caller, ref: str) -> Json:
 
 @router.delete("/{ref}")
 def delete(call: Caller, ref: str) -> Json:
-    """Delete a model with its pictures; not while it trains."""
+    """Delete a model with its pictures, which fails what is being generated with it; not while it trains."""
     with call.sandbox.store.write() as tx:
         model = living(tx, call.account, ref)
         if is_training(latest_training(tx, call.account, model)):
             raise PhotogptError(409, "the model is training")
+        fail_generations(tx, call.account, model, "the model was deleted", at_s=call.now_s)
         pictures = forget_all(tx, call.account, model)
         documents.change(tx, model, status="deleted", data={"updated_at": call.now_s})
     forget_bytes(call.sandbox, call.account, pictures)

@@ -9,7 +9,7 @@ from sandbox.api.pictograph.call import Call, Viewer
 from sandbox.api.pictograph.dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph.errors import ApiError
 from sandbox.api.pictograph.views import entry_view
-from sandbox.billing import balance_of, period_spend, spend_by_operation, spendable
+from sandbox.billing import balance_of, entries_of_runs, period_spend, spend_by_operation, spendable
 from sandbox.clock import iso
 from sandbox.prices import MICRO_USD_PER_CREDIT, find_price
 from sandbox.settings import DEFAULT_BALANCE
@@ -24,7 +24,7 @@ def balance(call: Viewer) -> dict[str, Any]:
     """Answer what is left, in the fields of the caller's dialect."""
     with call.sandbox.store.read() as tx:
         left, spent = balance_of(tx, call.account), period_spend(tx, call.account, call.now_s)
-        newest = select(ledger).where(ledger.c.account_id == call.account.id).order_by(ledger.c.seq.desc())
+        newest = select(ledger).where(*entries_of_runs(call.account)).order_by(ledger.c.seq.desc())
         recent = [entry_view(entry) for entry in every(tx, newest.limit(20))]
     body: dict[str, Any] = {"recent_history": recent, "credits_reset_at": iso(call.now_s + _RANGES_S["month"])}
     body |= {"credits_remaining": _whole(call, left)}
