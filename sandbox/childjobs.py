@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 LOG, PROGRESS, RESULT = "log.txt", "progress.json", "result.json"
 _ROOT = Path(__file__).resolve().parents[1]
 _MAX_STARTS = 3
+_PREPARED_AT_ONCE_S = 0.2
 
 
 class JobError(RuntimeError):
@@ -92,6 +94,27 @@ class _Child:
         self.process.wait()
 
 
+class _Preparation(threading.Thread):
+    """Writes a child's input beside everything else: what it needs may come from a slow server."""
+
+    def __init__(self, kind: ChildJob, job: Job) -> None:
+        super().__init__(name="sandbox-preparation", daemon=True)
+        self._kind, self._job = kind, job
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Prepare the folder."""
+        try:
+            self._kind.prepare(self._job)
+        except Exception as error:  # told where the training is started
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what the preparation raised."""
+        if self._error is not None:
+            raise self._error
+
+
 @dataclass
 class ChildJobs:
     """Keeps one child going; all it must not forget is in the store and the job folders."""
@@ -100,11 +123,14 @@ class ChildJobs:
     kinds: Mapping[str, ChildJob]
     is_slot_taken: Callable[[], bool] = lambda: False
     _children: dict[int, _Child] = field(default_factory=dict)
+    _preparing: dict[int, _Preparation] = field(default_factory=dict)
+    _starts: dict[int, int] = field(default_factory=dict)
+    """How often this server started each: the end of a server is no child's failure."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether a child is training."""
-        return bool(self._children)
+        """Whether a child is training, or about to."""
+        return bool(self._children or self._preparing)
 
     def has_work(self) -> bool:
         """Whether a training waits for a child or has one; those that were stranded have none."""
@@ -118,7 +144,9 @@ class ChildJobs:
         alive = {row["seq"] for row in rows}
         for seq in [seq for seq in self._children if seq not in alive]:
             self._children.pop(seq).kill()
-        for row in sorted(rows, key=lambda row: row["seq"] not in self._children):
+        self._preparing = {seq: thread for seq, thread in self._preparing.items() if seq in alive}
+        self._starts = {seq: count for seq, count in self._starts.items() if seq in alive}
+        for row in sorted(rows, key=lambda row: row["seq"] not in self._children | self._preparing):
             try:
                 self._move(row)
             except Exception as error:  # whatever it is: the trainings behind this one must go on
@@ -127,7 +155,10 @@ class ChildJobs:
                     self._fail(row, f"the sandbox could not train this: {type(error).__name__}: {error}")
 
     def stop(self) -> None:
-        """End every child."""
+        """End every child, and wait for preparations, which give up once the sandbox is stopping."""
+        for thread in self._preparing.values():
+            thread.join()
+        self._preparing.clear()
         for seq in list(self._children):
             self._children.pop(seq).kill()
 
@@ -143,31 +174,44 @@ class ChildJobs:
     def _move(self, row: Row) -> None:
         if row["seq"] in self._children:
             self._follow(row)
-        elif not self._children and not self.is_slot_taken() and not row["data"].get("stranded"):
+        elif row["seq"] in self._preparing:
+            self._go_on(row)
+        elif not self.is_busy and not self.is_slot_taken() and not row["data"].get("stranded"):
             self._start(row)
 
     def _start(self, row: Row) -> None:
         kind = self.kinds[row["kind"]]
         with self.sandbox.store.read() as tx:
             job = self._job(tx, row)
-        if self._was_interrupted(job, kind):
+        if JobFolder(job.folder).is_taken or self._was_interrupted(job, kind):
+            return
+        JobFolder(job.folder).remove()
+        job.folder.mkdir(parents=True)
+        thread = self._preparing[row["seq"]] = _Preparation(kind, job)
+        thread.start()
+        thread.join(_PREPARED_AT_ONCE_S)
+        self._go_on(row)
+
+    def _go_on(self, row: Row) -> None:
+        """Start the child once its folder is prepared."""
+        seq, kind = row["seq"], self.kinds[row["kind"]]
+        if self._preparing[seq].is_alive() or self.sandbox.stopping.is_set():
             return
         try:
-            JobFolder(job.folder).remove()
-            job.folder.mkdir(parents=True)
-            kind.prepare(job)
+            self._preparing.pop(seq).check()
         except JobError as error:
             self._fail(row, str(error))
             return
         with self.sandbox.store.write() as tx:
-            starts = int(row["data"].get("starts", 0)) + 1
-            documents.change(tx, row, data={"starts": starts})
-        self._children[row["seq"]] = _Child(_spawn(job.folder, kind.argv(job)), kind)
+            documents.change(tx, row, data={"starts": 1})  # says that it has begun
+            job = self._job(tx, row)
+        self._starts[seq] = self._starts.get(seq, 0) + 1
+        self._children[seq] = _Child(_spawn(job.folder, kind.argv(job)), kind)
 
     def _was_interrupted(self, job: Job, kind: ChildJob) -> bool:
-        """Collect or strand a training that a server before this one began, and return whether that was all."""
-        starts = int(job.row["data"].get("starts", 0))
-        if not starts:
+        """Collect, strand or give up a training that had begun before, and return whether that was all."""
+        starts = self._starts.get(job.row["seq"], 0)
+        if not job.row["data"].get("starts"):
             return False
         result = read_json(job.folder / RESULT)
         if result is not None:
@@ -175,6 +219,7 @@ class ChildJobs:
         elif kind.on_restart == "strand":
             with self.sandbox.store.write() as tx:
                 documents.change(tx, job.row, data={"stranded": True})
+            JobFolder(job.folder).remove()
         elif starts >= _MAX_STARTS:
             self._fail(
                 job.row, f"the training ended without a result {starts} times" + JobFolder(job.folder).log_tail()
@@ -208,6 +253,7 @@ class ChildJobs:
 
     def _fail(self, row: Row, message: str) -> None:
         """Fail a training: its child is ended and its folder removed, whether or not there is one."""
+        self._preparing.pop(row["seq"], None)
         child = self._children.pop(row["seq"], None)
         if child is not None:
             child.kill()

@@ -33,6 +33,8 @@ class Sandbox:
     """Secret of the signed storage URLs, made once per home."""
     wake: threading.Event = field(default_factory=threading.Event)
     """Set when the background worker has something to do."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the background work ends; whatever waits for another server gives up then."""
     generating: threading.Lock = field(default_factory=threading.Lock)
     """Held while a built-in dataset is made, so that it is made once."""
 

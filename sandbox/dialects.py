@@ -94,6 +94,13 @@ class Dialect:
         """Do background work and return seconds until there is more of it, or None; called at least each second."""
         return None
 
+    def deliver(self, sandbox: Sandbox) -> float | None:
+        """Call servers of others, on a thread of its own, and return what tick() does; end at `sandbox.stopping`."""
+        return None
+
+    def expire(self, sandbox: Sandbox) -> None:
+        """Remove what is past its time; called when a server starts, before anything else is done."""
+
 
 def bearer(headers: Mapping[str, str], *schemes: str) -> str | None:
     """Return the key of an Authorization header of one of these schemes (in lower case)."""

@@ -10,19 +10,25 @@ from sandbox.core import Sandbox
 from sandbox.documents import job_name, open_real
 from sandbox.settings import KEPT_REQUESTS
 from sandbox.store import datasets, documents, exports, requests, runs, versions
+from sandbox.vendors import DIALECTS
 
 _TRIM_EVERY = 500
-_VENDORS = ("replicate", "bluesight", "photogpt")  # whose things are documents, their files in folders of that name
 
 
 def sweep(sandbox: Sandbox) -> None:
-    """Remove the files of what was deleted, or never finished; only while nothing else writes to this home."""
+    """Remove what is past its time, and the files of what was deleted, never finished, or is never gone on with.
+
+    Only while nothing else writes to this home.
+    """
+    for dialect in DIALECTS:
+        dialect.expire(sandbox)
     with sandbox.store.read() as tx:
         known = {table: _known(tx, table, table.c.id) for table in (datasets, exports, versions)}
         training = _known(tx, runs, runs.c.id, runs.c.completed_at.is_(None))
-        training |= {job_name(row) for row in open_real(tx)}
+        training |= {job_name(row) for row in open_real(tx) if not row["data"].get("stranded")}
         kept = {
-            vendor: _known(tx, documents, documents.c.id, documents.c.kind.like(f"{vendor}.%")) for vendor in _VENDORS
+            vendor: _known(tx, documents, documents.c.id, documents.c.kind.like(f"{vendor}.%"))
+            for vendor in (dialect.name for dialect in DIALECTS)
         }
     _keep_only(sandbox.jobs, training)
     _keep_only(sandbox.home / "datasets", {f"{dataset_id}.zip" for dataset_id in known[datasets]})
@@ -30,8 +36,8 @@ def sweep(sandbox: Sandbox) -> None:
         _keep_only(account / "datasets", known[datasets])
         _keep_only(account / "exports", known[exports])
         _keep_only(account / "models", known[versions])
-        for vendor in _VENDORS:
-            _keep_only(account / vendor, kept[vendor])
+        for vendor, names in kept.items():
+            _keep_only(account / vendor, names)
 
 
 def trim_log(tx: Connection, newest_seq: int, kept: int = KEPT_REQUESTS) -> None:

@@ -1,4 +1,4 @@
-"""The background thread of a server: builds exports and moves real trainings on."""
+"""The background threads of a server: exports and real trainings on one, each vendor's errands on their own."""
 
 import logging
 import threading
@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sandbox.catalog import advance_exports
 from sandbox.childjobs import ChildJobs
 from sandbox.core import Sandbox
+from sandbox.dialects import Dialect
 from sandbox.store import exports, runs
 from sandbox.trainer import Trainer
 from sandbox.vendors import CHILD_JOBS, DIALECTS
@@ -20,6 +21,22 @@ logger = logging.getLogger(__name__)
 
 _BUSY_S = 0.1
 _IDLE_S = 1.0
+
+
+class _Errand(threading.Thread):
+    """One part of the work that may wait for others: on a thread of its own, it holds up nothing else."""
+
+    def __init__(self, name: str, work: Callable[[], float | None], stopping: threading.Event) -> None:
+        super().__init__(name=f"sandbox-{name}", daemon=True)
+        self.wake = threading.Event()
+        self._label, self._work, self._stopping = name, work, stopping
+
+    def run(self) -> None:
+        """Work until the sandbox stops."""
+        while not self._stopping.is_set():
+            self.wake.clear()
+            pause_s = _part(self._label, self._work)
+            self.wake.wait(_IDLE_S if pause_s is None else pause_s)
 
 
 class Worker(threading.Thread):
@@ -31,7 +48,8 @@ class Worker(threading.Thread):
         self._jobs = ChildJobs(sandbox, CHILD_JOBS)
         self._trainer = Trainer(sandbox, lambda: self._jobs.is_busy)
         self._jobs.is_slot_taken = lambda: self._trainer.is_busy
-        self._stopping = threading.Event()
+        self._stopping = sandbox.stopping
+        self._errands = _errands(sandbox)
         self._last_use_s = time.monotonic()
         self._in_flight = 0  # requests; counted and read on the event loop's thread alone
 
@@ -61,12 +79,19 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """Work until stop()."""
+        for errand in self._errands:
+            errand.start()
         while not self._stopping.is_set():
             self._sandbox.wake.clear()
+            for errand in self._errands:
+                errand.wake.set()
             pause_s = self._work()
             self._sandbox.wake.wait(pause_s)
         self._trainer.stop()
         self._jobs.stop()
+        for errand in self._errands:
+            errand.wake.set()
+            errand.join()
 
     def stop(self) -> None:
         """Stop working and wait for the end; children are ended."""
@@ -80,18 +105,9 @@ class Worker(threading.Thread):
             ("exports", lambda: advance_exports(self._sandbox)),
             ("trainings", self._trainer.tick),
             ("trainings of other vendors", self._jobs.tick),
-            *((dialect.name, partial(dialect.tick, self._sandbox)) for dialect in DIALECTS),
         )
-        due_s = [work_s for name, work in parts if (work_s := self._part(name, work)) is not None]
+        due_s = [work_s for name, work in parts if (work_s := _part(name, work)) is not None]
         return max(0.005, min([*due_s, _BUSY_S if self._is_training else _IDLE_S]))
-
-    @staticmethod
-    def _part(name: str, work: Callable[[], float | None]) -> float | None:
-        try:
-            return work()
-        except Exception:
-            logger.exception("the sandbox will try its %s again", name)
-            return None
 
     def _open_work(self) -> bool:
         with self._sandbox.store.read() as tx:
@@ -100,3 +116,22 @@ class Worker(threading.Thread):
             if tx.execute(building).scalar_one() + tx.execute(training).scalar_one():
                 return True
         return self._jobs.has_work()
+
+
+def _errands(sandbox: Sandbox) -> list[_Errand]:
+    """Return a thread for each errand of a vendor; most have none."""
+    found = [(dialect.name, dialect.tick) for dialect in DIALECTS if type(dialect).tick is not Dialect.tick]
+    found += [
+        (f"{dialect.name} deliveries", dialect.deliver)
+        for dialect in DIALECTS
+        if type(dialect).deliver is not Dialect.deliver
+    ]
+    return [_Errand(name, partial(work, sandbox), sandbox.stopping) for name, work in found]
+
+
+def _part(name: str, work: Callable[[], float | None]) -> float | None:
+    try:
+        return work()
+    except Exception:
+        logger.exception("the sandbox will try its %s again", name)
+        return None

@@ -12,16 +12,16 @@ from sqlalchemy import Connection
 from sandbox import documents
 from sandbox.accounts import Account
 from sandbox.core import Sandbox
-from sandbox.launch import NO_TLS
+from sandbox.replicate.loopback import CALL_ERRORS, called, host_of, is_here
 from sandbox.replicate.words import FILE
 from sandbox.store import Row
 
 CONTENT = "content"
 MAX_DATA_URI_BYTES = 256_000
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _FILE_PATH = re.compile(r"/v1/files/([^/]+)")
 _PORTS = {"http": 80, "https": 443}
 _FETCH_S = 20.0
+_MAX_FETCHED_BYTES = 100_000_000
 
 
 class InputError(ValueError):
@@ -68,7 +68,7 @@ def _file_id(url: str) -> str | None:
 def _server(url: str) -> tuple[str | None, int | None]:
     """Return host and port that a URL leads to; the names of this machine are one host."""
     place = urlsplit(url)
-    host = "localhost" if place.hostname in LOOPBACK else place.hostname
+    host = "localhost" if is_here(url) else place.hostname
     return host, place.port or _PORTS.get(place.scheme)
 
 
@@ -85,7 +85,8 @@ def fetch(sandbox: Sandbox, account: Account, url: str) -> bytes:
     """Return what an input's URL leads to.
 
     Raises:
-        InputError: There is nothing, or it lies on another machine, which the sandbox asks for nothing.
+        InputError: There is nothing, it is too large or too slow, or it lies on another machine, which the sandbox
+            asks for nothing.
     """
     if url.startswith("data:"):
         return _decoded(url)
@@ -93,15 +94,31 @@ def fetch(sandbox: Sandbox, account: Account, url: str) -> bytes:
         path = own_file(sandbox, tx, account, url)
     if path is not None:
         return path.read_bytes()
-    if urlsplit(url).hostname not in LOOPBACK:
-        raise InputError(f"the sandbox fetches no input from {urlsplit(url).hostname!r}: upload it to /v1/files")
+    if not is_here(url):
+        raise InputError(f"the sandbox fetches no input from {host_of(url)!r}: upload it to /v1/files")
     try:
-        answer = httpx.get(url, timeout=_FETCH_S, trust_env=False, verify=NO_TLS)
-        answer.raise_for_status()
-    except httpx.HTTPError as error:
-        place = urlsplit(url)._replace(query="").geturl()  # a query may hold a signature
-        raise InputError(f"the input at {place!r} cannot be fetched ({type(error).__name__})") from None
-    return answer.content
+        with called("GET", url, within_s=_FETCH_S, stopping=sandbox.stopping) as answer:
+            answer.raise_for_status()
+            content = _at_most(answer, _MAX_FETCHED_BYTES)
+    except InputError:
+        raise
+    except CALL_ERRORS as error:
+        raise InputError(f"the input at {_place(url)!r} cannot be fetched ({type(error).__name__})") from None
+    return content
+
+
+def _at_most(answer: httpx.Response, limit_bytes: int) -> bytes:
+    content = bytearray()
+    for chunk in answer.iter_bytes():
+        content += chunk
+        if len(content) > limit_bytes:
+            raise InputError(f"the input at {_place(str(answer.url))!r} is larger than {limit_bytes} bytes")
+    return bytes(content)
+
+
+def _place(url: str) -> str:
+    """Return an address for a message: a query may hold a signature."""
+    return url.partition("?")[0]
 
 
 def _decoded(url: str) -> bytes:

@@ -8,16 +8,14 @@ import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 from sqlalchemy import Connection, select
 
 from sandbox import documents
 from sandbox.accounts import Account, find_account
 from sandbox.core import Sandbox
-from sandbox.launch import NO_TLS
-from sandbox.replicate.inputs import LOOPBACK
+from sandbox.replicate.loopback import CALL_ERRORS, called, is_here
+from sandbox.replicate.trainings import WAITING
 from sandbox.replicate.views import run_view
 from sandbox.replicate.words import DELIVERY
 from sandbox.store import Row, every
@@ -90,7 +88,7 @@ def _put_in_line(
     settings, now_s = account.settings.replicate, sandbox.clock.now_s()
     if event in settings.webhook_drop or event not in row["data"]["events"]:
         return
-    if urlsplit(row["data"]["webhook"]).hostname not in LOOPBACK:
+    if not is_here(row["data"]["webhook"]):
         logger.warning("the webhook of %s is not delivered: the sandbox calls this machine only", row["id"])
         return
     about = {"url": row["data"]["webhook"], "event": event, "body": json.dumps(body), "tries": 0, "run": row["id"]}
@@ -103,15 +101,22 @@ def _put_in_line(
 
 
 def deliver_due(sandbox: Sandbox) -> float | None:
-    """Deliver what is due and return seconds until to look again, or None when nothing was in line."""
+    """Deliver what is due, until the sandbox stops, and return seconds until to look again.
+
+    None means that nothing is in line, and no run has a webhook that could be told something soon.
+    """
     with sandbox.store.read() as tx:
         rows = every(tx, select(table).where(table.c.kind == DELIVERY).order_by(table.c.seq))
         held = _held(tx, rows)
+        waiting = tx.execute(select(table.c.seq).where(table.c.parent == WAITING).limit(1)).first()
     now_s = sandbox.clock.now_s()
     for row in rows:
-        if row["data"]["due_s"] <= now_s and row["seq"] not in held:
-            _deliver(sandbox, row)
-    return _LOOK_S if rows else None
+        if row["data"]["due_s"] <= now_s and row["seq"] not in held and not sandbox.stopping.is_set():
+            try:
+                _deliver(sandbox, row)
+            except Exception:  # whatever it is: those behind this one must go out
+                logger.exception("webhook %s of %s cannot be delivered", row["id"], row["data"]["run"])
+    return _LOOK_S if rows or waiting else None
 
 
 def _held(tx: Connection, rows: list[Row]) -> set[int]:
@@ -136,7 +141,10 @@ def _deliver(sandbox: Sandbox, row: Row) -> None:
         "webhook-timestamp": str(timestamp),
         "webhook-signature": signature(signing_secret(sandbox, account), data["delivery_id"], timestamp, body),
     }
-    is_done = _posted(data["url"], body, headers) or data["event"] != "completed" or data["tries"] + 1 >= _MAX_TRIES
+    is_taken = _posted(sandbox, data["url"], body, headers)
+    if not is_taken and sandbox.stopping.is_set():
+        return  # the stop cut it off, which is no try: the next server of this home delivers it
+    is_done = is_taken or data["event"] != "completed" or data["tries"] + 1 >= _MAX_TRIES
     with sandbox.store.write() as tx:
         if is_done:
             documents.remove(tx, row)
@@ -145,10 +153,11 @@ def _deliver(sandbox: Sandbox, row: Row) -> None:
         documents.change(tx, row, data={"tries": data["tries"] + 1, "due_s": sandbox.clock.now_s() + pause_s})
 
 
-def _posted(url: str, body: bytes, headers: Mapping[str, str]) -> bool:
+def _posted(sandbox: Sandbox, url: str, body: bytes, headers: Mapping[str, str]) -> bool:
     """Send one webhook and return whether it was taken; a redirect is not followed, and counts as taken."""
+    limits: dict[str, Any] = {"within_s": _ANSWER_S, "stopping": sandbox.stopping}
     try:
-        answer = httpx.post(url, content=body, headers=headers, timeout=_ANSWER_S, trust_env=False, verify=NO_TLS)
-    except httpx.HTTPError:
+        with called("POST", url, content=body, headers=headers, **limits) as answer:
+            return not answer.is_error  # the status is all that counts: the body is not waited for
+    except CALL_ERRORS:
         return False
-    return not answer.is_error

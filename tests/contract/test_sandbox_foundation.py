@@ -308,7 +308,7 @@ def test_a_server_that_ended_leaves_its_training_to_the_next(
     later.tick()
     data = _now(sandbox, row)["data"]
     assert (later.is_busy, data["starts"], data.get("stranded", False)) == (
-        (True, 2, False) if on_restart == "again" else (False, 1, True)
+        (True, 1, False) if on_restart == "again" else (False, 1, True)
     )
     assert later.has_work() is (on_restart == "again")
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
@@ -11,6 +10,7 @@ from sandbox.accounts import Account
 from sandbox.api.replicate.errors import refuse
 from sandbox.api.replicate.jsontext import parsed
 from sandbox.core import Sandbox
+from sandbox.replicate.loopback import is_address
 from sandbox.replicate.predictions import settle_open
 from sandbox.replicate.settings import ReplicateSettings
 from sandbox.replicate.trainings import ScriptedTrainings
@@ -96,18 +96,10 @@ def webhook_of(body: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
     url, events = body.get("webhook") or body.get("webhook_completed"), body.get("webhook_events_filter")
     if url is None:
         return None, ()
-    if not isinstance(url, str) or not _is_web_address(url):
+    if not isinstance(url, str) or not is_address(url):
         raise refuse(422, "The webhook must be an HTTP or HTTPS URL.")
     if events is None:
         return url, _USUAL_EVENTS if body.get("webhook") else ("completed",)
     if not isinstance(events, list) or any(event not in EVENTS for event in events):
         raise refuse(422, f"webhook_events_filter must be a list of {', '.join(EVENTS)}.")
     return url, tuple(events)
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        place = urlsplit(url)
-        return place.scheme in ("http", "https") and bool(place.hostname)
-    except ValueError:  # brackets that hold no address
-        return False

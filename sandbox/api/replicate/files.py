@@ -134,4 +134,7 @@ def deliver(request: Request, account_id: str, training_id: str, name: str) -> R
     is_there = row is not None and row["data"].get("weights") == name
     if account is None or row is None or not is_there or is_removed(sandbox, account, row):
         return problem(404, "The requested file could not be found.")
-    return serve_file(request, sandbox.object_path(account_id, "replicate", training_id, name), account)
+    path = sandbox.object_path(account_id, "replicate", training_id, name)
+    if not path.is_file():  # swept when it was not kept any more, whatever the settings say now
+        return problem(404, "The requested file could not be found.")
+    return serve_file(request, path, account)

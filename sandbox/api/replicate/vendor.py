@@ -1,5 +1,6 @@
 """Replicate among the vendors of this server."""
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -12,6 +13,7 @@ from sandbox.api.replicate.call import SCRIPTED
 from sandbox.api.replicate.errors import later, problem, throttled
 from sandbox.core import Sandbox
 from sandbox.dialects import Allowance, Dialect, Quota, bearer, under
+from sandbox.replicate.expiry import forget_expired
 from sandbox.replicate.jobs import RealTrainings
 from sandbox.replicate.predictions import settle, settle_open
 from sandbox.replicate.trainings import WAITING
@@ -19,6 +21,8 @@ from sandbox.replicate.webhooks import deliver_due, observe
 from sandbox.replicate.words import PREDICTION, TRAINING
 from sandbox.store import Row, every
 from sandbox.store import documents as table
+
+logger = logging.getLogger(__name__)
 
 _MINUTE_S = 60.0
 _FOLLOW_S = 0.1
@@ -70,7 +74,7 @@ class ReplicateDialect(Dialect):
         settle_open(sandbox, account)
 
     def tick(self, sandbox: Sandbox) -> float | None:
-        """Follow the runs that have a webhook, and deliver what is due."""
+        """Follow the runs that have a webhook, and put in line what it is to be told."""
         with sandbox.store.read() as tx:
             told = table.c.kind.in_((TRAINING, PREDICTION)) & (table.c.parent == WAITING)
             rows = every(tx, select(table).where(told).order_by(table.c.seq))
@@ -80,9 +84,21 @@ class ReplicateDialect(Dialect):
                 lifecycle.settle(sandbox, account, SCRIPTED)
         for row in rows:
             account = found[row["account_id"]]
-            if account is not None:
+            if account is None or sandbox.stopping.is_set():
+                continue
+            try:
                 observe(sandbox, account, _now(sandbox, account, row))
-        return deliver_due(sandbox) or (_FOLLOW_S if rows else None)
+            except Exception:  # whatever it is: the runs behind this one must be told of
+                logger.exception("%s %s cannot be followed for its webhook", row["kind"], row["id"])
+        return _FOLLOW_S if rows else None
+
+    def deliver(self, sandbox: Sandbox) -> float | None:
+        """Deliver the webhooks that are due."""
+        return deliver_due(sandbox)
+
+    def expire(self, sandbox: Sandbox) -> None:
+        """Remove uploaded files and weights that are not kept any more."""
+        forget_expired(sandbox)
 
 
 def _now(sandbox: Sandbox, account: Account, row: Row) -> Row:
