@@ -5,16 +5,28 @@ BIN := $(VENV)/bin
 OLD_CLIENT := .venv-pictograph-1.0
 ARGS ?=
 
-.PHONY: run test check contract faults e2e serve crash install install-test format screenshots clean
+# In parts, so that two of them can always go on side by side.
+SANDBOX_TESTS := $(wildcard tests/contract/test_sandbox_*.py)
+TRAINER_TESTS := $(wildcard tests/contract/test_training_*.py) tests/contract/test_replicate_trainer.py
+
+.PHONY: run test check contract contract-adapters contract-trainers contract-sandbox faults e2e serve crash install install-test format screenshots clean
 
 run: $(VENV)/.installed-sandbox  ## train a model in the local sandbox and show the result
 	$(BIN)/python -m flows.train_pipeline $(ARGS)
 
 test: check $(OLD_CLIENT)/.installed  ## every test; the slow ones side by side, for they mostly wait
-	$(MAKE) --jobs 2 faults contract e2e
+	$(MAKE) --jobs 2 e2e faults contract-adapters contract-trainers contract-sandbox
 
-contract: $(VENV)/.installed-test $(OLD_CLIENT)/.installed  ## adapter, sandbox and trainers against the vendors' clients
-	$(BIN)/python -m pytest tests/contract $(ARGS)
+contract: contract-adapters contract-trainers contract-sandbox  ## adapters, sandbox and trainers against the vendors' clients
+
+contract-adapters: $(VENV)/.installed-test $(OLD_CLIENT)/.installed
+	$(BIN)/python -m pytest $(filter-out $(SANDBOX_TESTS) $(TRAINER_TESTS),$(wildcard tests/contract/test_*.py)) $(ARGS)
+
+contract-trainers: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(TRAINER_TESTS) $(ARGS)
+
+contract-sandbox: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(SANDBOX_TESTS) $(ARGS)
 
 faults: $(VENV)/.installed-test  ## the flow against faults, deaths and cancels
 	$(BIN)/python -m pytest tests/fault $(ARGS)

@@ -222,13 +222,22 @@ def test_a_model_that_cannot_be_asked_is_not_called_accepted(
     assert "it was not tried" in ended.message
 
 
+def test_a_version_is_asked_where_there_is_no_onnx(make: Make) -> None:
+    """Replicate without an ONNX among its weights: the hosted version answers about every sample, and bills each."""
+    bench = make(REPLICATE, replicate={"weights": "no_onnx"})
+    ended = bench.run()
+    assert (ended.state, bench.started()) == ("Completed", 1), ended.message
+    assert ended.report.hosted is not None
+    assert len(bench.account.bill()["others"]) == ended.report.hosted.asked
+
+
 @pytest.mark.parametrize("fault", [status(503), RESET.lost()], ids=named)
-def test_a_version_is_asked_where_there_is_no_onnx(make: Make, fault: Fault) -> None:
-    """Replicate without an ONNX among its weights: the hosted version is tried, whatever happens to one prediction."""
+def test_a_prediction_that_fails_is_not_paid_for_again(make: Make, fault: Fault) -> None:
+    """Nobody can tell whether it was made, and the others are billed: the trial says what it learned and ends."""
     bench = make(REPLICATE, replicate={"weights": "no_onnx"})
     bench.break_stage("try", [fault])
     ended = bench.run()
-    assert (ended.state, bench.hits(), bench.started()) == ("Completed", [1], 1), ended.message
-    assert ended.report.hosted is not None
-    lost = fault.rule.get("stage") == "after"
-    assert len(bench.account.bill()["others"]) == ended.report.hosted.asked + lost
+    assert (ended.state, bench.hits(), bench.started()) == ("Untried", [1], 1), ended.message
+    assert "it was not tried" in ended.message
+    made = fault.rule.get("stage") == "after"
+    assert len(bench.account.bill()["others"]) == made
