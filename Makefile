@@ -35,7 +35,7 @@ check: $(VENV)/.installed-test  ## format, lint, types, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit -q
+	$(BIN)/python -m pytest tests/unit -q -n 2 --dist worksteal
 
 e2e: $(VENV)/.installed-test  ## the flow as a user meets it
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
