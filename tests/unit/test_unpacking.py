@@ -144,6 +144,7 @@ def test_compressed_parts_in_a_row_are_one_file(tmp_path: Path, squeeze: Callabl
         tar_of([("weights.safetensors", b"x"), ("model.onnx.txt", b"x"), ("._model.onnx", b"\x00\x05\x16\x07")]),
         tar_of([]) + bytes(10240),
     ],
+    ids=["empty", "picture", "json", "pickle", "gzip", "zip", "tar", "empty-tar"],
 )
 def test_a_file_without_a_model_is_none(tmp_path: Path, content: bytes) -> None:
     """Other weights, other documents, and archives of them: the caller knows what that means."""
