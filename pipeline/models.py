@@ -81,6 +81,17 @@ class PollPolicy(Value):
     """True ignores forecasts: every wait is ``interval_s``."""
 
 
+PIPELINE_TASKS: dict[str, ModelTask] = {
+    "yolox": ModelTask.OBJECT_DETECTION,
+    "detectron2": ModelTask.INSTANCE_SEGMENTATION,
+    "sm_pytorch": ModelTask.SEMANTIC_SEGMENTATION,
+    "classification": ModelTask.CLASSIFICATION,
+    "rfdetr_detection": ModelTask.OBJECT_DETECTION,
+    "rfdetr_segmentation": ModelTask.INSTANCE_SEGMENTATION,
+}
+"""What the model of each pipeline does that a request can name (``PipelineType``)."""
+
+
 class CreationPolicy(Value):
     """What is done when the answer to a create was lost."""
 
@@ -103,7 +114,7 @@ class ProviderProfile(Value):
     """The provider's name for people."""
     poll: PollPolicy
     """The recommended way to wait."""
-    export_poll: PollPolicy
+    export_poll: PollPolicy = PollPolicy(interval_s=2.0, floor_s=2.0, ceiling_s=10.0, deadline_s=300.0)
     """The recommended way to wait for an export."""
     min_images: int
     """Least images an export must hold."""

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from pipeline.budget import Caps
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.journal import Journal
+from pipeline.models import PIPELINE_TASKS
 from pipeline.provider import Provider
 from pipeline.provider_requests import ReplicateRequest
 from pipeline.requests import TrainRequest
@@ -110,7 +111,7 @@ def _pictograph(line: _Line) -> Provider:
 
 def _replicate(line: _Line) -> Provider:
     from providers.replicate.adapter import ReplicateProvider
-    from providers.replicate.profile import PIPELINES, replicate_profile
+    from providers.replicate.profile import replicate_profile
     from providers.replicate.values import ReplicateSetup
 
     webhook_url = line.settings.replicate_webhook_url
@@ -120,7 +121,7 @@ def _replicate(line: _Line) -> Provider:
     request = line.request if isinstance(line.request, ReplicateRequest) else None
     setup = ReplicateSetup(
         hardware=request.hardware if request is not None else None,
-        task=PIPELINES[request.pipeline] if request is not None else None,
+        task=PIPELINE_TASKS[request.pipeline] if request is not None else None,
         rates={name: usd * 1_000_000 for name, usd in line.settings.replicate_rates.items()},
         webhook=webhook_url,
         # A rehearsal gets no secret, as it gets no hosted key.

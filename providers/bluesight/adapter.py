@@ -5,21 +5,19 @@ Source: the vendor's guides and its published server, checked 2026-11-20.
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import JsonValue, SecretStr
 
-from pipeline.errors import NotFoundError, NotOfferedError, ProviderError
+from pipeline.errors import NotFoundError, ProviderError
 from pipeline.models import (
     CostEstimate,
     Export,
     ExportReport,
     Finding,
     HostedReport,
-    ModelFacts,
     ProviderProfile,
     RunHandle,
     Severity,
@@ -27,8 +25,9 @@ from pipeline.models import (
     TrainingRun,
     TrainPlan,
 )
-from pipeline.provider import ByteStream, Notes, ResumePoint
+from pipeline.provider import Notes
 from pipeline.provider_requests import BluesightRequest
+from providers.adapters import WithoutExports, WithoutWeights
 from providers.bluesight.errors import BASE_URL_VARIABLE, bluesight_error
 from providers.bluesight.files import Files
 from providers.bluesight.inference import Inference
@@ -39,14 +38,12 @@ from providers.http import ApiClient, ClientOptions
 from providers.sides import check_side
 
 _SENT = "creates_sent"
-_NO_EXPORTS = "Bluesight keeps no exports: the training data is the local file that dataset names."
-_NO_MODELS = "Bluesight's models cannot be downloaded: ask them there, by hosted inference."
 
 
-class BluesightProvider:
+class BluesightProvider(WithoutExports, WithoutWeights):
     """Implements ``pipeline.provider.Provider``; ``files jobs inference``: the typed API.
 
-    ``options.timeout_s`` is for connections alone (``bluesight_session.CONNECT_S``); ``times`` are for answers.
+    ``options.timeout_s`` is for connections alone (``session.CONNECT_S``); ``times`` are for answers.
     """
 
     def __init__(
@@ -58,22 +55,12 @@ class BluesightProvider:
         times: AnswerTimes = USUAL_TIMES,
     ) -> None:
         options = replace(options, scheme="Bearer", error_of=bluesight_error)
-        self._profile = profile
-        self._account = _account(profile.name, options.base_url, api_key)
+        key = api_key.get_secret_value() if api_key is not None else ""
+        super().__init__(profile, options.base_url.rstrip("/"), key)
         self._session = BluesightSession(ApiClient(api_key, options), times)
         self.files = Files(self._session)
         self.jobs = Jobs(self._session)
         self.inference = Inference(self._session, options.clock)
-
-    @property
-    def profile(self) -> ProviderProfile:
-        """The vendor's facts as data."""
-        return self._profile
-
-    @property
-    def account(self) -> str:
-        """Hash that tells this server, and the key if there is one, from others without giving the key away."""
-        return self._account
 
     def close(self) -> None:
         """Release connections."""
@@ -89,30 +76,6 @@ class BluesightProvider:
         _ = plan
         self._session.greet()
         check_side(from_sandbox=self._session.from_sandbox, expected=self._profile.sandbox, variable=BASE_URL_VARIABLE)
-
-    def find_or_create_export(self, plan: TrainPlan) -> Export:
-        """Refuse: the training data is a local file.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise NotOfferedError(_NO_EXPORTS)
-
-    def get_export(self, export: Export) -> Export:
-        """Refuse: the training data is a local file.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise NotOfferedError(_NO_EXPORTS)
-
-    def open_export(self, export: Export, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
-        """Refuse: the training data is a local file.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise NotOfferedError(_NO_EXPORTS)
 
     def estimate_cost(self, plan: TrainPlan, export: Export) -> CostEstimate | Skipped:
         """Skip it: nobody can say what a training costs, which is not the same as nothing."""
@@ -189,22 +152,6 @@ class BluesightProvider:
         """Return nothing: there is no bill to read."""
         _ = run
 
-    def get_model(self, run: TrainingRun) -> ModelFacts:
-        """Refuse: there is nothing to download.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise NotOfferedError(_NO_MODELS)
-
-    def open_model(self, model: ModelFacts, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
-        """Refuse: there is nothing to download.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise NotOfferedError(_NO_MODELS)
-
     def hosted_inference(self, plan: TrainPlan, run: TrainingRun, export: ExportReport | None) -> HostedReport:
         """Ask the run's model about labelled tiles of the request's files, and judge its answers; free of charge.
 
@@ -213,11 +160,6 @@ class BluesightProvider:
             OutputCheckError: An answer does not fit the task.
         """
         return try_model(self.inference, plan, run, export)
-
-
-def _account(name: str, base_url: str, api_key: SecretStr | None) -> str:
-    key = api_key.get_secret_value() if api_key is not None else ""
-    return hashlib.sha256(f"{name}:{base_url.rstrip('/')}:{key}".encode()).hexdigest()[:16]
 
 
 def _count(noted: JsonValue) -> int:

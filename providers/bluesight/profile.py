@@ -11,8 +11,6 @@ _BLIND_S = 604_800.0
 _RUN_POLL = PollPolicy(interval_s=10.0, floor_s=3.0, ceiling_s=30.0, deadline_s=7200.0, max_blind_s=_BLIND_S)
 # The sandbox is this machine: looking costs nothing, and its runs last seconds.
 _SANDBOX_RUN_POLL = PollPolicy(interval_s=0.5, floor_s=0.2, ceiling_s=5.0, deadline_s=7200.0, max_blind_s=_BLIND_S)
-# Never used: the training data is a local file.
-_EXPORT_POLL = PollPolicy(interval_s=2.0, floor_s=2.0, ceiling_s=10.0, deadline_s=300.0)
 
 PIPELINES: dict[str, ModelTask] = {
     "classification": ModelTask.CLASSIFICATION,
@@ -26,7 +24,6 @@ def bluesight_profile(*, sandbox: bool) -> ProviderProfile:
         name=PROVIDER,
         title="Bluesight (sandbox)" if sandbox else "Bluesight",
         poll=_SANDBOX_RUN_POLL if sandbox else _RUN_POLL,
-        export_poll=_EXPORT_POLL,
         min_images=1,
         # No name is sent: this only bounds names of files and folders.
         run_name_max=100,

@@ -6,8 +6,7 @@ https://docs.photogptai.com and the seed page, checked 2026-11-20.
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 
 import httpx
@@ -19,7 +18,6 @@ from pipeline.models import (
     Export,
     ExportReport,
     HostedReport,
-    ModelFacts,
     Money,
     ProviderProfile,
     RunHandle,
@@ -30,8 +28,9 @@ from pipeline.models import (
     TrainPlan,
     Unit,
 )
-from pipeline.provider import ByteStream, Notes, ResumePoint
+from pipeline.provider import Notes
 from pipeline.provider_requests import PhotogptRequest
+from providers.adapters import WithoutExports, WithoutWeights
 from providers.http import ApiClient, ApiRequest, ClientOptions
 from providers.photogpt.delivery import Delivery
 from providers.photogpt.errors import photogpt_error
@@ -53,7 +52,7 @@ _BASE_URL = "PHOTOGPT_BASE_URL"
 _GENERATION_WAIT_S, _SANDBOX_GENERATION_WAIT_S = 5.0, 0.2
 
 
-class PhotogptProvider:
+class PhotogptProvider(WithoutExports, WithoutWeights):
     """Implements ``pipeline.provider.Provider``; ``models images jobs generations``: the typed API."""
 
     def __init__(
@@ -66,8 +65,7 @@ class PhotogptProvider:
     ) -> None:
         key = api_key.get_secret_value() if api_key is not None else ""
         ours = replace(options, scheme="Bearer", headers=(("API-Version", "1"),), error_of=photogpt_error)
-        self._profile = profile
-        self._account = hashlib.sha256(f"{profile.name}:{key}".encode()).hexdigest()[:16]
+        super().__init__(profile, key)
         self._clock = options.clock
         self._session = PhotogptSession(ApiClient(api_key, ours))
         self._storage = SignedStorage(
@@ -82,16 +80,6 @@ class PhotogptProvider:
         delivery = Delivery(self._storage, self.jobs, self._clock, wait_s)
         self.generations = Generations(self._session, self.jobs, delivery, self._clock, wait_s)
         self._runs = Runs(self.jobs)
-
-    @property
-    def profile(self) -> ProviderProfile:
-        """The vendor's facts as data."""
-        return self._profile
-
-    @property
-    def account(self) -> str:
-        """Hash that tells this account from others without giving its key away."""
-        return self._account
 
     def close(self) -> None:
         """Release connections."""
@@ -114,31 +102,6 @@ class PhotogptProvider:
             message = f"{_BASE_URL} does not lead to PhotoGPT's API, which ends in /api ({error})"
             raise ConfigurationError(message, ErrorContext("account.ping", field=_BASE_URL)) from error
         check_side(from_sandbox=self._session.from_sandbox, expected=self._profile.sandbox, variable=_BASE_URL)
-
-    def find_or_create_export(self, plan: TrainPlan) -> Export:
-        """Refuse: there are no exports.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise _no_export(plan.request.data_name)
-
-    def get_export(self, export: Export) -> Export:
-        """Refuse: there are no exports.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise _no_export(export.name)
-
-    def open_export(self, export: Export, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
-        """Refuse: there are no exports.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        _ = resume
-        raise _no_export(export.name)
 
     def estimate_cost(self, plan: TrainPlan, export: Export) -> CostEstimate | Skipped:
         """Return the price the request names; the provider publishes none."""
@@ -245,23 +208,6 @@ class PhotogptProvider:
         nothing = Money(amount=0, unit=Unit.CREDITS)
         return Settlement(charged=Money(amount=training.credits, unit=Unit.CREDITS), refunded=nothing)
 
-    def get_model(self, run: TrainingRun) -> ModelFacts:
-        """Refuse: there is nothing to download.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        raise _no_weights(run.handle.run_id)
-
-    def open_model(self, model: ModelFacts, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
-        """Refuse: there is nothing to download.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        _ = resume
-        raise _no_weights(model.model_id)
-
     def hosted_inference(self, plan: TrainPlan, run: TrainingRun, export: ExportReport | None) -> HostedReport:
         """Have the trained model make one picture, which is billed, and keep it in the run's folder.
 
@@ -280,13 +226,3 @@ class PhotogptProvider:
 
 def _handle(plan: TrainPlan, model_id: str) -> RunHandle:
     return RunHandle(provider=PROVIDER, run_id=model_id, name=plan.run_name, dataset=plan.request.dataset)
-
-
-def _no_export(name: str) -> NotOfferedError:
-    message = f"PhotoGPT has no exports: the training data of {name!r} is a local folder of pictures"
-    return NotOfferedError(message, ErrorContext(operation="exports.get"))
-
-
-def _no_weights(model_id: str) -> NotOfferedError:
-    message = f"PhotoGPT gives no weights away: model {model_id!r} makes pictures there, ask it for one with smoke"
-    return NotOfferedError(message, ErrorContext(operation="models.get", run_id=model_id))

@@ -5,15 +5,10 @@ from __future__ import annotations
 from pipeline.models import CreationPolicy, GuaranteeLevel, ModelTask, PollPolicy, ProviderProfile
 
 PROVIDER = "photogpt"
-PHOTOGPT_URL = "https://developer.photogptai.com/api"
-"""Address of the hosted API."""
-PHOTOGPT_TIMEOUT_S = 120.0
-"""Seconds to wait for an answer, as the vendor's own examples do."""
 
 # The vendor's figures: a look every five minutes, a training takes 20 to 25, nobody waits longer than 35.
 _RUN_POLL = PollPolicy(interval_s=300.0, floor_s=60.0, ceiling_s=300.0, deadline_s=2100.0, fixed=True)
 _SANDBOX_RUN_POLL = PollPolicy(interval_s=0.5, floor_s=0.2, ceiling_s=2.0, deadline_s=2100.0)
-_NO_EXPORT_POLL = PollPolicy(interval_s=1.0, floor_s=1.0, ceiling_s=1.0, deadline_s=60.0)
 # A trigger may take ten minutes to show in the model's status. It is sent twice at most, whatever happens.
 _CREATION = CreationPolicy(sendings=2, lookups=20, lookup_wait_s=30.0, lookup_ceiling_s=30.0)
 _SANDBOX_CREATION = CreationPolicy(sendings=2, lookups=3, lookup_wait_s=0.2, lookup_ceiling_s=0.2)
@@ -25,7 +20,6 @@ def photogpt_profile(*, sandbox: bool) -> ProviderProfile:
         name=PROVIDER,
         title="PhotoGPT (sandbox)" if sandbox else "PhotoGPT",
         poll=_SANDBOX_RUN_POLL if sandbox else _RUN_POLL,
-        export_poll=_NO_EXPORT_POLL,
         min_images=12,
         # Not documented; the longest name the vendor's examples leave room for.
         run_name_max=60,

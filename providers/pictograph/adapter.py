@@ -6,7 +6,6 @@ Source: seed documents "Training" and "Models" and https://docs.pictograph.io, c
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -43,6 +42,7 @@ from pipeline.models import (
 )
 from pipeline.provider import ByteStream, Notes, ResumePoint
 from pipeline.provider_requests import PictographRequest
+from providers.adapters import Adapter
 from providers.http import ApiClient, ClientOptions
 from providers.pictograph.credits import Credits
 from providers.pictograph.exports import Datasets, Exports, export_key
@@ -61,7 +61,7 @@ _GUESSED_MINUTES = 30
 _NAMES_SHOWN = 10
 
 
-class PictographProvider:
+class PictographProvider(Adapter):
     """Implements ``pipeline.provider.Provider``; ``credits datasets exports training jobs models``: the typed API."""
 
     def __init__(
@@ -73,8 +73,7 @@ class PictographProvider:
         storage_transport: httpx.BaseTransport | None = None,
     ) -> None:
         client = ApiClient(api_key, replace(options, base_url=options.base_url.rstrip("/") + API_PREFIX))
-        self._profile = profile
-        self._account = hashlib.sha256(f"{profile.name}:{api_key.get_secret_value()}".encode()).hexdigest()[:16]
+        super().__init__(profile, api_key.get_secret_value())
         self._session = PictographSession(client)
         self._storage = SignedStorage(
             require_https=options.base_url.startswith("https:"),
@@ -88,16 +87,6 @@ class PictographProvider:
         self.training = Training(self._session)
         self.jobs = Jobs(self._session, self.training)
         self.models = Models(self._session, self._storage)
-
-    @property
-    def profile(self) -> ProviderProfile:
-        """The vendor's facts as data."""
-        return self._profile
-
-    @property
-    def account(self) -> str:
-        """Hash that tells this account from others without giving its key away."""
-        return self._account
 
     def close(self) -> None:
         """Release connections."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.models import GuaranteeLevel, ModelTask, PollPolicy, ProviderProfile
+from pipeline.models import PIPELINE_TASKS, GuaranteeLevel, PollPolicy, ProviderProfile
 from providers.pictograph.wire import PROVIDER
 
 # Interval and deadline are the vendor's own; the floor and ceiling around them are ours: docs/decisions/0004.
@@ -11,15 +11,6 @@ _EXPORT_POLL = PollPolicy(interval_s=2.0, floor_s=2.0, ceiling_s=10.0, deadline_
 # The sandbox is this machine: looking costs nothing, and its runs last seconds.
 _SANDBOX_RUN_POLL = PollPolicy(interval_s=1.0, floor_s=0.5, ceiling_s=10.0, deadline_s=7200.0)
 _SANDBOX_EXPORT_POLL = PollPolicy(interval_s=0.05, floor_s=0.05, ceiling_s=2.0, deadline_s=300.0)
-
-PIPELINES: dict[str, ModelTask] = {
-    "yolox": ModelTask.OBJECT_DETECTION,
-    "detectron2": ModelTask.INSTANCE_SEGMENTATION,
-    "sm_pytorch": ModelTask.SEMANTIC_SEGMENTATION,
-    "classification": ModelTask.CLASSIFICATION,
-    "rfdetr_detection": ModelTask.OBJECT_DETECTION,
-    "rfdetr_segmentation": ModelTask.INSTANCE_SEGMENTATION,
-}
 
 
 def pictograph_profile(*, sandbox: bool, run_page: str = "") -> ProviderProfile:
@@ -32,7 +23,7 @@ def pictograph_profile(*, sandbox: bool, run_page: str = "") -> ProviderProfile:
         # The vendor's older guide refuses fewer, its newer one splits them badly: a policy, not a limit of the API.
         min_images=5,
         run_name_max=100,
-        pipelines=PIPELINES,
+        pipelines=PIPELINE_TASKS,
         gpus=("a10g", "a100", "h100", "auto"),
         guarantee=GuaranteeLevel.EXACTLY_ONCE,
         run_page=run_page,

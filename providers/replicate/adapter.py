@@ -6,7 +6,6 @@ idempotency key and no name of a run's own: the address of the training data is 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -32,6 +31,7 @@ from pipeline.models import (
 )
 from pipeline.provider import ByteStream, Notes, ResumePoint
 from pipeline.provider_requests import ReplicateRequest
+from providers.adapters import WithoutExports
 from providers.http import ApiClient, ClientOptions
 from providers.replicate.account import Accounts
 from providers.replicate.data import TrainingData, check_archive
@@ -54,10 +54,9 @@ from providers.sides import check_side
 logger = logging.getLogger(__name__)
 
 _PAGE = 100
-_NO_EXPORTS = "Replicate keeps no data sets: the training data is a local file, named by dataset."
 
 
-class ReplicateProvider:
+class ReplicateProvider(WithoutExports):
     """Implements ``pipeline.provider.Provider``; ``accounts files models predictions trainings``: the typed API."""
 
     def __init__(
@@ -67,12 +66,11 @@ class ReplicateProvider:
         profile: ProviderProfile,
         setup: ReplicateSetup | None = None,
     ) -> None:
-        self._profile = profile
+        super().__init__(profile, api_key.get_secret_value())
         self._setup = setup = setup or ReplicateSetup()
         redaction = Redaction(setup.secret_inputs.values())
         error_of = partial(replicate_error, redaction=redaction)
         client = ApiClient(api_key, replace(options, scheme="Bearer", error_of=error_of))
-        self._account = hashlib.sha256(f"{profile.name}:{api_key.get_secret_value()}".encode()).hexdigest()[:16]
         self._session = ReplicateSession(client, redaction)
         self._clock = options.clock
         self._run_ids: dict[str, str] = {}
@@ -87,16 +85,6 @@ class ReplicateProvider:
         self._data = TrainingData(self.files, self._clock)
         self._search = RunSearch(self.trainings, self._data, self._clock)
         self._trial = Trial(self.predictions, self.models, self.files, self._clock)
-
-    @property
-    def profile(self) -> ProviderProfile:
-        """The vendor's facts as data."""
-        return self._profile
-
-    @property
-    def account(self) -> str:
-        """Hash that tells this account from others without giving its key away."""
-        return self._account
 
     def close(self) -> None:
         """Release connections."""
@@ -143,33 +131,6 @@ class ReplicateProvider:
             logger.warning(
                 "destination=%r is not %r's own: a training may not be let push to it", destination, username
             )
-
-    def find_or_create_export(self, plan: TrainPlan) -> Export:
-        """Refuse.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        _ = plan
-        raise NotOfferedError(_NO_EXPORTS)
-
-    def get_export(self, export: Export) -> Export:
-        """Refuse.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        _ = export
-        raise NotOfferedError(_NO_EXPORTS)
-
-    def open_export(self, export: Export, resume: ResumePoint | None = None) -> AbstractContextManager[ByteStream]:
-        """Refuse.
-
-        Raises:
-            NotOfferedError: Always.
-        """
-        _ = export, resume
-        raise NotOfferedError(_NO_EXPORTS)
 
     def estimate_cost(self, plan: TrainPlan, export: Export) -> CostEstimate:
         """Price the minutes that were named, or a guess, from the table of rates.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.models import CreationPolicy, GuaranteeLevel, ModelTask, PollPolicy, ProviderProfile
+from pipeline.models import PIPELINE_TASKS, CreationPolicy, GuaranteeLevel, PollPolicy, ProviderProfile
 from providers.replicate.wire import PROVIDER
 
 _DAY_S = 86_400.0
@@ -10,35 +10,22 @@ _DAY_S = 86_400.0
 _CREATION = CreationPolicy(lookups=5, lookup_wait_s=4.0, lookup_ceiling_s=30.0)
 # A worker may take half an hour to boot, and no limit on a training's length is published.
 _RUN_POLL = PollPolicy(interval_s=10.0, floor_s=2.0, ceiling_s=120.0, deadline_s=_DAY_S, not_found_grace_s=300.0)
-_EXPORT_POLL = PollPolicy(interval_s=2.0, floor_s=2.0, ceiling_s=10.0, deadline_s=300.0)
 # The sandbox is this machine: looking costs nothing, and its runs last seconds.
 _SANDBOX_RUN_POLL = PollPolicy(interval_s=1.0, floor_s=0.5, ceiling_s=10.0, deadline_s=_DAY_S, not_found_grace_s=300.0)
-_SANDBOX_EXPORT_POLL = PollPolicy(interval_s=0.05, floor_s=0.05, ceiling_s=2.0, deadline_s=300.0)
-
-PIPELINES: dict[str, ModelTask] = {
-    "yolox": ModelTask.OBJECT_DETECTION,
-    "detectron2": ModelTask.INSTANCE_SEGMENTATION,
-    "sm_pytorch": ModelTask.SEMANTIC_SEGMENTATION,
-    "classification": ModelTask.CLASSIFICATION,
-    "rfdetr_detection": ModelTask.OBJECT_DETECTION,
-    "rfdetr_segmentation": ModelTask.INSTANCE_SEGMENTATION,
-}
-"""Whose outputs the trained ONNX may have: the trainer is somebody's own, so the request says which."""
 
 
-def replicate_profile(*, sandbox: bool, run_page: str = "") -> ProviderProfile:
-    """Return the profile; ``run_page`` is the address of a run's page, which the vendor does not document."""
+def replicate_profile(*, sandbox: bool) -> ProviderProfile:
+    """Return the profile; the address of a run's page for people is not documented."""
     return ProviderProfile(
         name=PROVIDER,
         title="Replicate (sandbox)" if sandbox else "Replicate",
         poll=_SANDBOX_RUN_POLL if sandbox else _RUN_POLL,
-        export_poll=_SANDBOX_EXPORT_POLL if sandbox else _EXPORT_POLL,
         min_images=5,  # a policy, the same as for every other provider
         run_name_max=60,  # runs have no names there: only folders and reports here carry ours
-        pipelines=PIPELINES,
+        pipelines=PIPELINE_TASKS,  # the trainer is somebody's own: the request says whose outputs it has
         gpus=(),  # hardware belongs to the trainer and is not chosen: the table of rates knows it
         guarantee=GuaranteeLevel.EXACTLY_ONCE,
-        run_page=run_page,
+        run_page="",
         data="archive",
         weights="archive",
         hosted_inference="billed",

@@ -12,10 +12,9 @@ import httpx
 import onnxruntime
 import pytest
 
-from pipeline.models import ModelTask, Outcome
+from pipeline.models import PIPELINE_TASKS, ModelTask, Outcome
 from pipeline.provider_requests import PipelineType
 from pipeline.report import summary_json
-from providers.pictograph.profile import PIPELINES
 from sandbox.client import SandboxAccount
 from sandbox.launch import ensure_running
 from tests.e2e.conftest import FlowRun
@@ -52,7 +51,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxAccount
 
 def test_every_pipeline_is_tried_here() -> None:
     """What a request can name, what the provider is said to offer and what is tried below are the same."""
-    assert set(get_args(PipelineType)) == set(PIPELINES) == set(EPOCHS)
+    assert set(get_args(PipelineType)) == set(PIPELINE_TASKS) == set(EPOCHS)
 
 
 @pytest.mark.parametrize("pipeline", get_args(PipelineType))
@@ -64,7 +63,7 @@ def test_a_pipeline_goes_from_data_to_an_accepted_model(
     report = run_flow(account, dataset=DATASET, pipeline=pipeline, config={**CONFIG, "epochs": EPOCHS[pipeline]}).report
     assert report.outcome is Outcome.ACCEPTED, report.message
     said = json.loads(summary_json(report))
-    assert said["metric"]["name"] == METRICS[PIPELINES[pipeline]]
+    assert said["metric"]["name"] == METRICS[PIPELINE_TASKS[pipeline]]
     assert said["metric"]["value"] >= 0.4
     assert said["charged"]["amount"] > 0
     assert report.settlement is not None
@@ -73,6 +72,6 @@ def test_a_pipeline_goes_from_data_to_an_accepted_model(
     assert report.smoke.agreement >= report.request.min_agreement == 0.5
     assert len(report.smoke.results) == report.request.samples
     assert report.artifact is not None
-    assert report.artifact.model.task is PIPELINES[pipeline]
+    assert report.artifact.model.task is PIPELINE_TASKS[pipeline]
     onnxruntime.InferenceSession(report.artifact.path, providers=["CPUExecutionProvider"])
     assert account.bill()["charged"] > before

@@ -187,5 +187,5 @@ def test_exports_are_not_offered() -> None:
         lambda: provider.get_export(export),
         lambda: provider.open_export(export),
     ):
-        with pytest.raises(NotOfferedError, match="local file"):
+        with pytest.raises(NotOfferedError, match="on this machine"):
             call()
