@@ -30,6 +30,11 @@ _MICRO_USD_PER_CREDIT = 10_000
 
 
 def cost(account: Account, hardware: str, seconds: float) -> int:
-    """Return what so many seconds cost in the account's unit; hardware nobody knows costs what a T4 does."""
-    micro_usd = math.ceil(max(0.0, seconds) * MICRO_USD_PER_S.get(hardware, MICRO_USD_PER_S["gpu-t4"]))
+    """Return what so many seconds cost in the account's unit; hardware nobody knows costs what a T4 does.
+
+    The nearest millionth of a dollar, so that whoever multiplies the seconds shown with the rate comes to the bill;
+    what ran at all is on it.
+    """
+    rate = MICRO_USD_PER_S.get(hardware, MICRO_USD_PER_S["gpu-t4"])
+    micro_usd = max(1, round(seconds * rate)) if seconds > 0 else 0
     return micro_usd if account.settings.billing == "micro_usd" else math.ceil(micro_usd / _MICRO_USD_PER_CREDIT)

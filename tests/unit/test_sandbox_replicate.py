@@ -14,6 +14,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.decoding import Family, Reading, decode, preprocess
+from pipeline.models import Money, RunStatus, TrainingRun, Unit
+from providers.replicate.rates import Rates
 from sandbox.accounts import Account
 from sandbox.datasets import DataError
 from sandbox.lifecycle import script_of
@@ -26,6 +28,7 @@ from sandbox.replicate.words import new_run_id, stamp, word
 from sandbox.script import locate
 from sandbox.settings import AccountSettings, Script
 from sandbox.tinymodel import SIDE, tiny_model
+from tests.unit.scripted_replicate import HANDLE
 
 CLASSES = ("a", "b", "c")
 
@@ -113,12 +116,24 @@ def test_words_and_ids() -> None:
 
 
 def test_prices() -> None:
-    """Each hardware has a name and a price; a begun micro-USD, or credit, is paid whole."""
+    """Each hardware has a name and a price: the nearest micro-USD, and at least one; a begun credit."""
     assert sorted(NAMES) == sorted(MICRO_USD_PER_S)
     in_money, in_credits = (Account("a", "k", "o", AccountSettings(billing=unit)) for unit in ("micro_usd", "credits"))
-    assert cost(in_money, "gpu-h100", 0.001) == 2
+    assert [cost(in_money, "gpu-h100", seconds) for seconds in (0.0001, 0.001, 0.002)] == [1, 2, 3]
     assert cost(in_credits, "gpu-h100", 60) == 10
     assert cost(in_money, "gpu-t4", -1) == 0
+
+
+@pytest.mark.parametrize("hardware", MICRO_USD_PER_S)
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 6.4288, 6.4312, 59.99973, 3_600.0004])
+def test_the_bill_is_what_the_seconds_shown_come_to(hardware: str, seconds: float) -> None:
+    """The adapter sees no bill: what it reckons from the seconds is what was charged, to the last digit."""
+    account = Account("a", "k", "o", AccountSettings(billing="micro_usd"))
+    run = TrainingRun(
+        handle=HANDLE, status=RunStatus.COMPLETED, provider_status="succeeded", metrics={"predict_time": seconds}
+    )
+    charged = Rates().charge(run, hardware)
+    assert charged == Money(amount=cost(account, hardware, seconds), unit=Unit.MICRO_USD)
 
 
 def test_logs_only_grow() -> None:
