@@ -46,7 +46,7 @@ def main() -> None:
                 end_sandbox(folder)
             overlays = sorted(folder.glob("runs/sandbox/*/overlays/*.png"))
             (IMAGES / "predictions.png").write_bytes(small_png(contact_sheet(overlays)))
-            photograph(api)
+            photograph(folder, api)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def end_sandbox(folder: Path) -> None:
         os.kill(health["pid"], signal.SIGTERM)
 
 
-def photograph(api: str) -> None:
+def photograph(folder: Path, api: str) -> None:
     """Take the pictures of the run's page and of its report."""
     (run,) = ask(api, "/flow_runs/filter")
     (report,) = ask(api, "/artifacts/filter", artifacts={"type": {"any_": ["markdown"]}})
@@ -120,21 +120,21 @@ def photograph(api: str) -> None:
         time.sleep(SETTLE_S)
         save(page, "prefect-artifacts.png")
         page.resize(WIDTH, 900)
-        page.open(f"{pages}/deployments/deployment/{deploy(api)}/run", "Name of the data set to train on.")
+        page.open(f"{pages}/deployments/deployment/{deploy(folder, api)}/run", "Name of the data set to train on.")
         page.click("Replicate")
         page.wait_for("The model of yours that gets the new version")
         time.sleep(SETTLE_S)
         save(page, "prefect-form.png")
 
 
-def deploy(api: str) -> str:
-    """Offer the flow on a run form, and return its deployment's id."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    from flows.train_pipeline import train_pipeline
-
-    with temporary_settings({PREFECT_API_URL: api}):
-        return str(train_pipeline.to_deployment(name="manual").apply())
+def deploy(folder: Path, api: str) -> str:
+    """Offer the flow on a run form, as the README says, and return its deployment's id."""
+    settings = environment(folder, PREFECT_API_URL=api)
+    for words in (["work-pool", "create", "train-pipeline", "--type", "process"], ["deploy", "--name", "manual"]):
+        command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
+        subprocess.run(command, cwd=ROOT, env=settings, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    (deployment,) = ask(api, "/deployments/filter")
+    return str(deployment["id"])
 
 
 def ask(api: str, path: str, **query: Any) -> list[dict[str, Any]]:

@@ -13,11 +13,11 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline.collection import promote
+from pipeline.collection import promote_accepted
 from pipeline.dossier import Dossier, RunEndedError, utc_now
-from pipeline.errors import ModelLoadError, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.fallback import next_attempt
-from pipeline.models import Outcome, RunReport, Skipped, TrainingRun, TrainPlan, WatchedRun
+from pipeline.models import Outcome, RunReport, TrainingRun, TrainPlan, WatchedRun
 from pipeline.ownership import Lease
 from pipeline.polling import require_success
 from pipeline.provider_requests import AnyTrainRequest, read_request
@@ -121,17 +121,13 @@ def _run_stages(request: TrainRequest, dossier: Dossier, held: Lease) -> None:
         _read_export(plan, dossier)
     _try_model(plan, finished.run, dossier)
     check_wanted(plan)
-    if dossier.artifact is not None:
-        dossier.artifact = promote(dossier.artifact)
     dossier.accept()
+    dossier.artifact = promote_accepted(dossier.outcome, dossier.artifact)
 
 
 def _try_model(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> None:
     """Bring the model here where it can be had, and try it: here, at the provider, or as far as was asked for."""
-    got = download_model(plan, run)
-    artifact = dossier.artifact = dossier.take(got)
-    if isinstance(got, Skipped) and plan.request.needs_weights:
-        raise ModelLoadError(f"smoke='onnx' wants a model that runs here, and there is none: {got.reason}")
+    artifact = dossier.artifact = dossier.take(download_model(plan, run))
     if artifact is not None and plan.request.tries_here(has_weights=True):
         dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
     if plan.request.tries_there(has_weights=artifact is not None):

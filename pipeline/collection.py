@@ -27,7 +27,7 @@ from pipeline.errors import (
     RetryableProviderError,
     TransportError,
 )
-from pipeline.models import ModelArtifact, ModelFacts
+from pipeline.models import ModelArtifact, ModelFacts, Outcome
 from pipeline.polling import Clock
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
 
@@ -159,6 +159,15 @@ def promote(artifact: ModelArtifact) -> ModelArtifact:
     except OSError as error:
         raise _disk_error(target, error) from error
     return artifact.model_copy(update={"path": target})
+
+
+def promote_accepted(outcome: Outcome, candidate: ModelArtifact | None) -> ModelArtifact | None:
+    """Return the model, promoted when it was accepted: one that nobody has tried stays a candidate.
+
+    Raises:
+        OutputPathError: It cannot be put in its place.
+    """
+    return promote(candidate) if candidate is not None and outcome is Outcome.ACCEPTED else candidate
 
 
 class _Transfer:

@@ -67,13 +67,25 @@ def resolve_plan(request: TrainRequest, profile: ProviderProfile, operation: Ope
     )
 
 
-def check_reachable(provider: Provider, plan: TrainPlan) -> None:
+def check_reachable(provider: Provider, plan: TrainPlan, *, paid: bool = False) -> str | None:
     """Prove with reading calls that key and data set are accepted.
+
+    Of a training that is ``paid`` for, what would stop it from being begun now is returned instead: it goes on.
 
     Raises:
         ConfigurationError: The key is refused or the data set does not exist; the error names the field.
         ProviderError: The provider could not be asked.
     """
+    try:
+        _check_account(provider, plan)
+    except ConfigurationError as error:
+        if not paid or error.context.field == "credentials":
+            raise
+        return str(error)
+    return None
+
+
+def _check_account(provider: Provider, plan: TrainPlan) -> None:
     try:
         provider.check_account(plan)
     except NotFoundError as error:
@@ -84,8 +96,7 @@ def check_reachable(provider: Provider, plan: TrainPlan) -> None:
 
 def _check(request: TrainRequest, profile: ProviderProfile) -> None:
     request.check()
-    what = "task" if "task" in type(request).model_fields else "pipeline"
-    _one_of(what, request.kind, tuple(profile.pipelines), profile.title)
+    _one_of(request.KIND_FIELD, request.kind, tuple(profile.pipelines), profile.title)
     if profile.gpus and request.tier is not None:
         _one_of("gpu", request.tier, profile.gpus, profile.title)
     if profile.cancels == "no" and (request.on_deadline == "cancel" or request.cancel_on_interrupt):

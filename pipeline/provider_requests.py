@@ -257,6 +257,7 @@ class BluesightRequest(_LocalData, title="Bluesight"):
     """Fine-tune Bluesight's satellite model on labelled tiles."""
 
     DECIDING: ClassVar[frozenset[str]] = TrainRequest.DECIDING | {"validation", "task", "num_classes"}
+    KIND_FIELD: ClassVar[str] = "task"
     NAMING: ClassVar[frozenset[str]] = frozenset({"dataset", "task", "num_classes"})
 
     dataset: _LOCAL_PATH

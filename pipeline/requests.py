@@ -44,6 +44,8 @@ class TrainRequest(Value):
     DECIDING: ClassVar[frozenset[str]] = frozenset({"provider", "sandbox", "dataset"})
     """The fields that decide what is trained and where; the others are limits, patience and names."""
 
+    KIND_FIELD: ClassVar[str] = "pipeline"
+    """The field that ``kind`` comes from, for messages."""
     NAMING: ClassVar[frozenset[str]] = frozenset({"dataset"})
     """The fields that a command must repeat to come back to the same training."""
 

@@ -1,17 +1,49 @@
-"""What a trainer returned as weights: find the ONNX in it."""
+"""Bring the model here: an ONNX file, or the ONNX in whatever a trainer returned."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import replace
 
-from pipeline.collection import CANDIDATE_NAME, CollectedFile, describe_artifact
-from pipeline.errors import ErrorContext, OutputPathError
-from pipeline.models import ModelArtifact, ModelFacts, Skipped, TrainPlan
+from pipeline.collection import CANDIDATE_NAME, CollectedFile, collect, describe_artifact
+from pipeline.errors import ErrorContext, ModelLoadError, OutputPathError
+from pipeline.models import ModelArtifact, ModelFacts, Skipped, TrainingRun, TrainPlan
+from pipeline.polling import Clock
+from pipeline.provider import Provider
+from pipeline.readiness import READY_POLL, await_model, once_ready
 from pipeline.unpacking import UnpackedModel, unpack_model
 
 WEIGHTS_NAME = "weights"
 """The file as it was returned, whatever it is."""
+
+
+def fetch_model(provider: Provider, plan: TrainPlan, run: TrainingRun, clock: Clock) -> ModelArtifact | Skipped:
+    """Return the verified model of a completed run, a candidate beside the one accepted last; or why there is none.
+
+    Raises:
+        ArtifactError: It could not be had, is not what was announced, or cannot be taken out of what was returned.
+        ModelLoadError: The request wants a model that runs here, and there is none.
+    """
+    got = _fetch(provider, plan, run, clock)
+    if isinstance(got, Skipped) and plan.request.needs_weights:
+        raise ModelLoadError(f"smoke='onnx' wants a model that runs here, and there is none: {got.reason}")
+    return got
+
+
+def _fetch(provider: Provider, plan: TrainPlan, run: TrainingRun, clock: Clock) -> ModelArtifact | Skipped:
+    if plan.profile.weights == "none":
+        return Skipped(stage="download", reason=f"{plan.profile.title} gives no weights away")
+    model = await_model(provider, run, READY_POLL, clock)
+    if model.no_weights is not None:
+        return Skipped(stage="download", reason=model.no_weights)
+    in_archive = plan.profile.weights == "archive"
+    file = collect(
+        once_ready(lambda at: provider.open_model(model, at), READY_POLL, clock),
+        plan.output_dir / (WEIGHTS_NAME if in_archive else CANDIDATE_NAME),
+        max_bytes=plan.request.max_model_bytes,
+        clock=clock,
+    )
+    return take_out_model(file, model, plan) if in_archive else describe_artifact(file, model)
 
 
 def take_out_model(file: CollectedFile, model: ModelFacts, plan: TrainPlan) -> ModelArtifact | Skipped:

@@ -7,7 +7,7 @@ import time
 from prefect import runtime, task
 
 from pipeline.collection import check_output_dir
-from pipeline.errors import ConfigurationError, NotFoundError, OperationBusyError
+from pipeline.errors import NotFoundError, OperationBusyError
 from pipeline.fallback import after_attempt, where_it_stands
 from pipeline.journal import Journal
 from pipeline.journal_records import OperationRecord
@@ -45,23 +45,15 @@ def plan_training(request: TrainRequest, operation: Operation) -> TrainPlan:
             plan = resolve_plan(attempted, provider.profile, chosen).model_copy(update=kept)
         check_deferrable(plan)
         if not _is_deferred_run(plan, record):
-            _check_reachable(provider, plan, record)
+            paid = record is not None and record.handle is not None
+            if (trouble := check_reachable(provider, plan, paid=paid)) is not None:
+                say(f"{trouble}; going on all the same, for the training is paid for", warning=True)
         check_output_dir(plan.output_dir)
         if record is not None and record.state.is_open:
             _go_on(journal, record, plan)
     say(f"plan: {plan.run_name} ({request.what}) at {plan.profile.title}")
     say(f"operation: {chosen.id} (--operation comes back to it, and pays nothing again)")
     return plan
-
-
-def _check_reachable(provider: Provider, plan: TrainPlan, record: OperationRecord | None) -> None:
-    """Refuse what cannot be trained; what is paid for is gone on with, though it could not be begun any more."""
-    try:
-        check_reachable(provider, plan)
-    except ConfigurationError as error:
-        if record is None or record.handle is None or error.context.field == "credentials":
-            raise
-        say(f"{error}; going on all the same, for the training is paid for", warning=True)
 
 
 def _is_deferred_run(plan: TrainPlan, record: OperationRecord | None) -> bool:

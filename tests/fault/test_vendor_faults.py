@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows.commandline import EXIT_CODES
+from pipeline.collection import CANDIDATE_NAME, MODEL_NAME
 from sandbox.server import SandboxServer
 from tests.fault.vendors import (
     BLUESIGHT,
@@ -220,6 +221,23 @@ def test_a_model_that_cannot_be_asked_is_not_called_accepted(
     ended = bench.run(**asked)
     assert (ended.state, EXIT_CODES[ended.report.outcome], bench.started()) == ("Untried", 0, 1), ended.message
     assert "it was not tried" in ended.message
+
+
+def test_a_model_that_nobody_was_to_try_stays_a_candidate(make: Make) -> None:
+    """It is collected and verified, and takes nobody's place."""
+    ended = make(REPLICATE).run(smoke="none")
+    assert ended.state == "Untried", ended.message
+    assert ended.report.artifact is not None
+    assert ended.report.artifact.path.name == CANDIDATE_NAME
+    assert not (ended.report.artifact.path.parent / MODEL_NAME).exists()
+
+
+def test_a_model_that_must_run_here_and_cannot_is_rejected(make: Make) -> None:
+    """Weights without an ONNX are no model where one was asked for; the hosted version is not asked in its place."""
+    bench = make(REPLICATE, replicate={"weights": "no_onnx"})
+    ended = bench.run(smoke="onnx")
+    assert (ended.state, bench.account.bill()["others"]) == ("Rejected", []), ended.message
+    assert "no ONNX model" in ended.message
 
 
 def test_a_version_is_asked_where_there_is_no_onnx(make: Make) -> None:

@@ -211,3 +211,16 @@ def test_waiting_follows_the_profile_unless_told_otherwise() -> None:
     assert make_plan().poll == POLICY
     assert make_plan(deadline_s=9).poll == POLICY.model_copy(update={"deadline_s": 9})
     assert make_plan(poll_interval_s=3).poll == POLICY.model_copy(update={"interval_s": 3, "fixed": True})
+
+
+def test_a_paid_training_goes_on_though_it_could_not_be_begun_now() -> None:
+    """A data set or trainer that is gone is told, not raised; a refused key leaves nothing to go on with."""
+    gone = FakeProvider(check_account=Script(NotFoundError("no such data set")))
+    assert check_reachable(gone, make_plan(), paid=True) == "no such data set"  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="no such data set"):
+        check_reachable(gone, make_plan())  # type: ignore[arg-type]
+    refused = FakeProvider(check_account=Script(AuthenticationError("revoked")))
+    with pytest.raises(ConfigurationError, match="revoked"):
+        check_reachable(refused, make_plan(), paid=True)  # type: ignore[arg-type]
+    fine = FakeProvider(check_account=Script(None))
+    assert check_reachable(fine, make_plan(), paid=True) is None  # type: ignore[arg-type]

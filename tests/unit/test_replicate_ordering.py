@@ -201,10 +201,9 @@ def test_a_missing_destination_is_made_privately(tmp_path: Path) -> None:
 def test_a_destination_that_somebody_else_just_made_is_used(refusal: httpx.Response, tmp_path: Path) -> None:
     """Whatever the refusal, what counts is whether it is there."""
     there = ok({"owner": "me", "name": "signs"})
-    _ordered(
-        api(ready_routes(**{"GET /v1/models/me/signs": [problem(404), there], "POST /v1/models": refusal})),
-        archive(tmp_path),
-    )
+    server = api(ready_routes(**{"GET /v1/models/me/signs": [problem(404), there], "POST /v1/models": refusal}))
+    assert _ordered(server, archive(tmp_path))["destination"] == "me/signs"
+    assert len(server.bodies("POST /v1/models")) == 1
 
 
 def test_a_destination_that_cannot_be_made_stops_before_the_upload(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigurationError, ExportRejectedError
-from pipeline.models import ModelTask, Operation, TrainPlan
-from pipeline.own_data import inspect_own_data
+from pipeline.models import ExportReport, ModelTask, Operation, TrainPlan
 from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.requests import TrainRequest
-from tests.unit.conftest import annotation, make_archive, make_profile, make_zip
+from pipeline.training_data import inspect_data
+from tests.unit.conftest import FakeClock, FakeProvider, annotation, make_archive, make_profile, make_zip
 from tests.unit.portrait_folders import fill
 from tests.unit.tile_files import make_tiles, write_tiles
 
@@ -30,6 +30,11 @@ def _plan(data: str, request: TrainRequest, **facts: Any) -> TrainPlan:
     return resolve_plan(request, profile, Operation(id="op-1"))
 
 
+def _inspect(plan: TrainPlan) -> ExportReport:
+    """Inspect it without a provider: nothing is asked about data that lies here."""
+    return inspect_data(FakeProvider(), plan, FakeClock())  # type: ignore[arg-type]
+
+
 def _archive(tmp_path: Path, count: int = 6) -> ReplicateRequest:
     path = tmp_path / "signs.zip"
     path.write_bytes(make_zip(make_archive(*(annotation(f"p{number}.png", "stop") for number in range(count)))))
@@ -40,7 +45,7 @@ def _archive(tmp_path: Path, count: int = 6) -> ReplicateRequest:
 
 def test_an_archive_is_counted_and_gives_samples(tmp_path: Path) -> None:
     """Classes, counts, fingerprint and pictures as of an export, though nobody else has counted them."""
-    report = inspect_own_data(_plan("archive", _archive(tmp_path)))
+    report = _inspect(_plan("archive", _archive(tmp_path)))
     assert (report.export.name, report.export.image_count, report.export.annotation_count) == ("signs", 6, 6)
     assert [(count.name, count.objects) for count in report.classes] == [("stop", 6)]
     assert len(report.samples) == 3
@@ -50,7 +55,7 @@ def test_an_archive_is_counted_and_gives_samples(tmp_path: Path) -> None:
 def test_an_archive_of_too_few_pictures_is_refused(tmp_path: Path) -> None:
     """As an export would be, before anything is uploaded."""
     with pytest.raises(ExportRejectedError, match="holds 4 images"):
-        inspect_own_data(_plan("archive", _archive(tmp_path, count=4)))
+        _inspect(_plan("archive", _archive(tmp_path, count=4)))
 
 
 def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -58,7 +63,7 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
     request = _archive(tmp_path)
     Path(request.dataset).write_bytes(b"not a zip")
     with pytest.raises(ExportRejectedError, match=r"'signs'.*ZIP"):
-        inspect_own_data(_plan("archive", request))
+        _inspect(_plan("archive", request))
 
 
 @pytest.mark.parametrize(
@@ -72,24 +77,24 @@ def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_data_that_is_not_there_is_named(data: str, request_: TrainRequest) -> None:
     """With the field to change."""
     with pytest.raises(ConfigurationError, match="dataset='gone") as caught:
-        inspect_own_data(_plan(data, request_))
+        _inspect(_plan(data, request_))
     assert caught.value.context.field == "dataset"
 
 
 def test_tiles_are_checked_with_those_to_validate_on(tmp_path: Path) -> None:
     """A bad validation file is found as early as a bad training file, and named as such."""
     good = write_tiles(tmp_path / "tiles.h5", make_tiles())
-    report = inspect_own_data(_plan("tiles", BluesightRequest(dataset=str(good), validation=str(good))))
+    report = _inspect(_plan("tiles", BluesightRequest(dataset=str(good), validation=str(good))))
     assert report.export.name == "tiles"
     assert report.export.image_count
     bad = tmp_path / "bad.h5"
     bad.write_bytes(b"not HDF5")
     with pytest.raises(ExportRejectedError, match="validation"):
-        inspect_own_data(_plan("tiles", BluesightRequest(dataset=str(good), validation=str(bad))))
+        _inspect(_plan("tiles", BluesightRequest(dataset=str(good), validation=str(bad))))
 
 
 def test_pictures_are_counted(tmp_path: Path) -> None:
     """A folder of twelve can be trained on."""
     folder = fill(tmp_path / "faces", 12)
-    report = inspect_own_data(_plan("pictures", PhotogptRequest(dataset=str(folder), age=30, gender="Male")))
+    report = _inspect(_plan("pictures", PhotogptRequest(dataset=str(folder), age=30, gender="Male")))
     assert (report.export.name, report.export.image_count) == ("faces", 12)

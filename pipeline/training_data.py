@@ -1,4 +1,4 @@
-"""Is training data on this machine worth training on? Read before anything is uploaded, in the place of an export."""
+"""Is the training data worth training on? An export made at the provider, or data on this machine before it is sent."""
 
 from __future__ import annotations
 
@@ -6,24 +6,41 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.collection import check_output_dir
+from pipeline.collection import check_output_dir, collect
 from pipeline.errors import ConfigurationError, ErrorContext
-from pipeline.exports import check_export, inspect_archive
+from pipeline.exports import await_export, check_export, inspect_archive
 from pipeline.local_data import local_export, portraits_as_export, tiles_as_export
 from pipeline.models import ExportReport, TrainPlan
+from pipeline.polling import Clock
 from pipeline.portraits import inspect_portraits
+from pipeline.provider import Provider
 from pipeline.provider_requests import BluesightRequest
 from pipeline.tiles import inspect_tiles
 
 
-def inspect_own_data(plan: TrainPlan) -> ExportReport:
-    """Return what the request's training data holds.
+def inspect_data(provider: Provider, plan: TrainPlan, clock: Clock) -> ExportReport:
+    """Return what the request's training data holds, wherever it is.
 
     Raises:
-        ConfigurationError: There is no such file or folder.
-        ExportRejectedError: It cannot give a model; the sentence holds every reason.
+        ConfigurationError: There is no such export, file or folder.
+        ExportError: It is not ready, or cannot give a model; the sentence holds every reason.
     """
-    return _READERS[plan.profile.data](plan)
+    if plan.profile.data == "export":
+        return _export(provider, plan, clock)
+    return _OWN[plan.profile.data](plan)
+
+
+def _export(provider: Provider, plan: TrainPlan, clock: Clock) -> ExportReport:
+    archive, export = plan.output_dir / "export.zip", await_export(provider, plan, clock)
+    check_export(export, plan)
+    collect(
+        lambda at: provider.open_export(export, at),
+        archive,
+        max_bytes=plan.request.max_export_bytes,
+        clock=clock,
+        limit_field="max_export_bytes",
+    )
+    return inspect_archive(archive, export, plan, plan.output_dir / "samples")
 
 
 def _archive(plan: TrainPlan) -> ExportReport:
@@ -49,13 +66,13 @@ def _tiles(plan: TrainPlan) -> ExportReport:
 
 
 def _pictures(plan: TrainPlan) -> ExportReport:
-    folder = Path(plan.request.dataset).expanduser()
+    folder = Path(plan.request.dataset)
     if not folder.is_dir():
         raise _missing(plan.request.dataset, "dataset", "folder")
     return portraits_as_export(inspect_portraits(folder), plan.request.data_name)
 
 
-_READERS: dict[str, Callable[[TrainPlan], ExportReport]] = {
+_OWN: dict[str, Callable[[TrainPlan], ExportReport]] = {
     "archive": _archive,
     "tiles": _tiles,
     "pictures": _pictures,
@@ -63,7 +80,7 @@ _READERS: dict[str, Callable[[TrainPlan], ExportReport]] = {
 
 
 def _file(name: str, field: str) -> Path:
-    path = Path(name).expanduser()
+    path = Path(name)
     if not path.is_file():
         raise _missing(name, field, "file")
     return path
