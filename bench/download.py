@@ -1,8 +1,8 @@
 """Verified download: ours beside the published client's download followed by two hash passes over the file.
 
-Ours is ``pipeline.collection.collect`` over the adapter's ``open_model``: received, hashed twice, compared and put in
-its place in one pass. The published client is used as it is (``models.download``); MD5 and SHA-256 are what a careful
-user computes afterwards. Same file, same sandbox in a process of its own, in turns.
+Ours is ``pipeline.download.collection.collect`` over the adapter's ``open_model``: received, hashed twice, compared
+and put in its place in one pass. The published client is used as it is (``models.download``);
+MD5 and SHA-256 are what a careful user computes afterwards. Same file, same sandbox in a process of its own, in turns.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _settle_disk(root: Path) -> None:
 def _ours(account: SandboxAccount, run_id: str, target: Path, expected: tuple[str, str]) -> dict[str, float]:
     from pydantic import SecretStr
 
-    from pipeline.collection import collect
+    from pipeline.download.collection import collect
     from pipeline.models import RunHandle
     from providers.http import ClientOptions
     from providers.pictograph.adapter import PictographProvider

@@ -23,14 +23,15 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe_machine, parse_quick
-from pipeline.bookkeeping import AttemptLog, close_attempt, settle_attempt
-from pipeline.budget import Caps
-from pipeline.dossier import Dossier, utc_now
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationRecord, OperationState, Owner
+from pipeline.journal.bookkeeping import AttemptLog, settle_attempt
+from pipeline.journal.budget import Caps
+from pipeline.journal.ownership import LEASE_S, this_process
+from pipeline.journal.records import OperationRecord, OperationState, Owner
+from pipeline.journal.store import Journal
 from pipeline.models import Money, Operation, RunStatus, Settlement, TrainingRun, Unit
-from pipeline.ownership import LEASE_S, this_process
-from pipeline.reattaching import choose_operation
+from pipeline.report.closing import close_attempt
+from pipeline.report.dossier import Dossier, utc_now
+from pipeline.start.reattaching import choose_operation
 from tests.databases import running_postgres
 from tests.intents import handle_of, intent_of, plan_of
 

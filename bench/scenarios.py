@@ -121,8 +121,8 @@ def as_seen(run: TrainingRun, scenario: Scenario) -> TrainingRun:
 
 def forecast_of(rule: Rule, clock: VirtualTime) -> Forecast:
     """Return what a rule predicts for the rest of one run."""
-    from pipeline.forecasting import RunForecast
     from pipeline.models import RunStatus
+    from pipeline.watch.forecasting import RunForecast
 
     corrected = RunForecast(clock)
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.machine import describe_machine, isolate, parse_quick, running_sandbox
 
 if TYPE_CHECKING:
-    from pipeline.journal import Journal
+    from pipeline.journal.store import Journal
     from pipeline.models import TrainingRun
     from providers.pictograph.adapter import PictographProvider
     from sandbox.client import SandboxAccount
@@ -54,7 +54,7 @@ def opened(folder: Path) -> Iterator[tuple[SandboxAccount, PictographProvider, J
     """Serve a sandbox with a thousand live runs that a journal knows."""
     from pydantic import SecretStr
 
-    from pipeline.journal import Journal
+    from pipeline.journal.store import Journal
     from providers.http import ClientOptions
     from providers.pictograph.adapter import PictographProvider
     from providers.pictograph.profile import pictograph_profile
@@ -83,10 +83,10 @@ def opened(folder: Path) -> Iterator[tuple[SandboxAccount, PictographProvider, J
 
 
 def _write_down(journal: Journal, provider: PictographProvider) -> None:
-    from pipeline.journal import Intent
+    from pipeline.journal.ownership import this_process
+    from pipeline.journal.store import Intent
     from pipeline.models import Operation
-    from pipeline.ownership import this_process
-    from pipeline.planning import resolve_plan
+    from pipeline.start.planning import resolve_plan
 
     request = PictographRequest(dataset="ds", sandbox=True)
     for number, run in enumerate(provider.live_runs()):
@@ -96,8 +96,8 @@ def _write_down(journal: Journal, provider: PictographProvider) -> None:
 
 
 def _measure(account: SandboxAccount, provider: PictographProvider, journal: Journal, times: int) -> int:
-    from pipeline.surveying import look_around
-    from pipeline.sweeping import SweepClass, Watch
+    from pipeline.sweep.surveying import look_around
+    from pipeline.sweep.sweeping import SweepClass, Watch
 
     def judge() -> int:
         found = look_around(journal, provider, lambda _: {}, Watch(time.time(), lambda _: True))

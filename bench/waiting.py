@@ -97,7 +97,7 @@ class Bench:
     def wait_as_ours(self, run_id: str, scenario: Scenario, rule: Rule = RULES[0]) -> int:
         """Wait with our loop and the profile's policy, or with the changes of a rule."""
         from pipeline.models import RunHandle
-        from pipeline.polling import observe
+        from pipeline.watch.polling import observe
 
         handle = RunHandle(provider="pictograph", run_id=run_id, name="run", dataset=DATASET)
         policy = self._policy.model_copy(update={**rule.policy, "deadline_s": 100_000.0})

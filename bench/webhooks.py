@@ -101,7 +101,7 @@ class Bench:
 
     def watch(self, run: TrainingRun, kind: Kind, *, called: bool) -> Seen:
         """Watch a training to its end, as the stage does, woken by calls about it or not."""
-        from pipeline.watching import watch_run
+        from pipeline.watch.watching import watch_run
         from tasks.deliveries import Deliveries
         from tasks.interruption import OwnState
 
@@ -126,8 +126,8 @@ class Bench:
 def _plan() -> TrainPlan:
     """Return the plan every watch goes by: the hosted service's patience, and its word that it calls."""
     from pipeline.models import Operation
-    from pipeline.planning import resolve_plan
     from pipeline.provider_requests import ReplicateRequest
+    from pipeline.start.planning import resolve_plan
     from providers.replicate.profile import replicate_profile
 
     request = ReplicateRequest(dataset="bench.zip", trainer=f"sandbox/trainer:{'0' * 64}", destination=DESTINATION)

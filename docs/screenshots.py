@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from pipeline.contactsheet import contact_sheet
+from pipeline.report.contactsheet import contact_sheet
 from sandbox.launch import find_running
 from tests.e2e.browser import Browser
 

@@ -14,10 +14,10 @@ from rich.markup import escape
 from flows.live import shown
 from flows.provider_commands import COMMANDS, Asked, Json, OwnFirst, Verbose
 from flows.usage import UsageError, explain, read_scalar
-from pipeline.dossier import read_report
 from pipeline.models import Outcome, RunReport
 from pipeline.provider_requests import PictographRequest
-from pipeline.report import summary_json, summary_rows
+from pipeline.report.dossier import read_report
+from pipeline.report.figures import summary_json, summary_rows
 from pipeline.requests import TrainConfig, TrainRequest
 
 DemoName = Literal["road-signs", "digits"]

@@ -12,9 +12,9 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipeline.mending import Mended
 from pipeline.requests import SweepRequest
-from pipeline.sweeping import Action
+from pipeline.sweep.mending import Mended
+from pipeline.sweep.sweeping import Action
 from tasks.sweeping import address, mend_found, publish_sweep, survey_account
 
 NOT_CANCELLED = "NotCancelled"

@@ -13,15 +13,15 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline.collection import promote_accepted
-from pipeline.dossier import Dossier, RunEndedError, utc_now
+from pipeline.download.collection import promote_accepted
 from pipeline.errors import PipelineError
-from pipeline.fallback import next_attempt
+from pipeline.journal.ownership import Lease
 from pipeline.models import Outcome, RunReport, TrainingRun, TrainPlan, WatchedRun
-from pipeline.ownership import Lease
-from pipeline.polling import require_success
 from pipeline.provider_requests import AnyTrainRequest, read_request
+from pipeline.report.dossier import Dossier, RunEndedError, utc_now
 from pipeline.requests import TrainRequest
+from pipeline.start.fallback import next_attempt
+from pipeline.watch.polling import require_success
 from tasks.approval import await_approval
 from tasks.changes import compare_content
 from tasks.collection import download_model

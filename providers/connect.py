@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.budget import Caps
 from pipeline.errors import ConfigurationError, ErrorContext
-from pipeline.journal import Journal
+from pipeline.journal.budget import Caps
+from pipeline.journal.store import Journal
 from pipeline.models import PIPELINE_TASKS
 from pipeline.provider import Provider
 from pipeline.provider_requests import ReplicateRequest

@@ -12,10 +12,10 @@ from prefect.input import RunInput, read_flow_run_input
 from prefect.input.run_input import keyset_from_base_key
 from pydantic import Field
 
-from pipeline.changes import compare_with_last
 from pipeline.errors import BudgetExceededError, ErrorContext
 from pipeline.models import KEY_IN_NAME, CostEstimate, ExportReport, TrainPlan
-from pipeline.pricing import needs_approval
+from pipeline.start.changes import compare_with_last
+from pipeline.start.pricing import needs_approval
 from tasks.display import announce, say
 from tasks.journal import opened_journal
 

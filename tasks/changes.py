@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from pipeline.changes import compare_with_last
 from pipeline.models import ExportReport, Skipped, TrainPlan
+from pipeline.start.changes import compare_with_last
 from tasks.display import announce, say
 from tasks.journal import opened_journal
 

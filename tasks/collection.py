@@ -6,8 +6,8 @@ import time
 
 from prefect import task
 
+from pipeline.download.weights import fetch_model
 from pipeline.models import ModelArtifact, Skipped, TrainingRun, TrainPlan
-from pipeline.weights import fetch_model
 from tasks.credentials import open_provider
 from tasks.display import say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe

@@ -10,17 +10,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from pydantic import JsonValue
 
-from pipeline.adoption import find_earlier, take_by_id
-from pipeline.bookkeeping import AttemptLog, AttemptNotes
-from pipeline.changes import content_of, ingredients
-from pipeline.creation import Creating, create_once
 from pipeline.errors import ErrorContext, TrainingCancelledError
-from pipeline.journal import Journal
-from pipeline.journal_rows import Intent
+from pipeline.journal.bookkeeping import AttemptLog, AttemptNotes
+from pipeline.journal.ownership import LEASE_S
+from pipeline.journal.rows import Intent
+from pipeline.journal.store import Journal
 from pipeline.models import CostEstimate, ExportReport, RunStatus, TrainingRun, TrainPlan
-from pipeline.ownership import LEASE_S
 from pipeline.provider import Notes, Provider
-from pipeline.reattaching import begins_alone
+from pipeline.start.adoption import find_earlier, take_by_id
+from pipeline.start.changes import content_of, ingredients
+from pipeline.start.creation import Creating, create_once
+from pipeline.start.reattaching import begins_alone
 from providers.connect import read_caps
 from tasks.credentials import open_provider
 from tasks.display import announce, say

@@ -12,9 +12,6 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause
 from prefect.states import Scheduled
 
-from pipeline.burning import BurnGuard
-from pipeline.deferring import BACK_S, LATE_S, next_look_s
-from pipeline.dossier import utc_now
 from pipeline.errors import (
     ConfigurationError,
     ErrorContext,
@@ -25,10 +22,13 @@ from pipeline.errors import (
     WatchStoppedError,
 )
 from pipeline.models import CostEstimate, TrainingRun, TrainPlan
-from pipeline.polling import REFUSALS, Look, observe
-from pipeline.pricing import cost_so_far
-from pipeline.report import describe_progress
+from pipeline.report.dossier import utc_now
+from pipeline.report.figures import describe_progress
 from pipeline.requests import TrainRequest
+from pipeline.start.pricing import cost_so_far
+from pipeline.watch.burning import BurnGuard
+from pipeline.watch.deferring import BACK_S, LATE_S, next_look_s
+from pipeline.watch.polling import REFUSALS, Look, observe
 from tasks.credentials import open_provider
 from tasks.display import Display, artifact_key, say
 from tasks.interruption import is_cancelled

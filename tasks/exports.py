@@ -6,9 +6,9 @@ import time
 
 from prefect import task
 
-from pipeline.exports import describe_data
+from pipeline.data.exports import describe_data
+from pipeline.data.training_data import inspect_data
 from pipeline.models import ExportReport, TrainPlan
-from pipeline.training_data import inspect_data
 from tasks.credentials import open_provider
 from tasks.display import Display, artifact_key, say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe

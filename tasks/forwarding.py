@@ -19,7 +19,7 @@ from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Cancelled, Scheduled
 
-from pipeline.dossier import utc_now
+from pipeline.report.dossier import utc_now
 from tasks.deferral import STATE_NAME
 from tasks.interruption import is_wish
 from tasks.journal import opened_journal

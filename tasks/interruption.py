@@ -20,12 +20,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Running
 
-from pipeline.cancelling import cancel_operation
-from pipeline.dossier import Dossier
+from pipeline.clock import Clock
 from pipeline.errors import ErrorContext, PipelineError, TrainingCancelledError, WatchStoppedError
-from pipeline.journal_records import OperationRecord
+from pipeline.journal.records import OperationRecord
 from pipeline.models import RunStatus, TrainPlan
-from pipeline.polling import Clock
+from pipeline.report.dossier import Dossier
+from pipeline.watch.cancelling import cancel_operation
 from tasks.credentials import open_provider
 from tasks.display import say
 from tasks.journal import opened_journal

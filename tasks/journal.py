@@ -8,13 +8,13 @@ from contextlib import closing
 
 from prefect import runtime
 
-from pipeline.bookkeeping import close_attempt
-from pipeline.dossier import Dossier
 from pipeline.errors import PipelineError
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, Owner
+from pipeline.journal.ownership import Lease, this_process
+from pipeline.journal.records import OperationOutcome, Owner
+from pipeline.journal.store import Journal
 from pipeline.models import CostEstimate, TrainingRun, TrainPlan
-from pipeline.ownership import Lease, this_process
+from pipeline.report.closing import close_attempt
+from pipeline.report.dossier import Dossier
 from providers.connect import open_journal
 from tasks.display import say
 

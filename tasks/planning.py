@@ -6,17 +6,17 @@ import time
 
 from prefect import runtime, task
 
-from pipeline.collection import check_output_dir
+from pipeline.download.collection import check_output_dir
 from pipeline.errors import NotFoundError, OperationBusyError
-from pipeline.fallback import after_attempt, where_it_stands
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationRecord
+from pipeline.journal.ownership import take_over
+from pipeline.journal.records import OperationRecord
+from pipeline.journal.store import Journal
 from pipeline.models import Operation, TrainPlan
-from pipeline.ownership import take_over
-from pipeline.planning import check_reachable, resolve_plan
 from pipeline.provider import Provider
-from pipeline.reattaching import choose_operation, prepared, unanswered
 from pipeline.requests import TrainRequest
+from pipeline.start.fallback import after_attempt, where_it_stands
+from pipeline.start.planning import check_reachable, resolve_plan
+from pipeline.start.reattaching import choose_operation, prepared, unanswered
 from tasks.crashes import was_brought_back
 from tasks.credentials import open_provider
 from tasks.deferral import check_deferrable, comes_back

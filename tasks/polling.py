@@ -10,16 +10,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline.burning import BurnGuard
-from pipeline.cancelling import cancel_overdue, cancel_stopped, is_overdue
-from pipeline.dossier import utc_now
 from pipeline.models import CostEstimate, RunStatus, TrainingRun, TrainPlan, WatchedRun
-from pipeline.polling import Look
-from pipeline.pricing import cost_so_far
-from pipeline.progress import Shown
 from pipeline.provider import Provider
-from pipeline.report import describe_progress
-from pipeline.watching import WatchLog, watch_run
+from pipeline.report.dossier import utc_now
+from pipeline.report.figures import describe_progress
+from pipeline.start.pricing import cost_so_far
+from pipeline.watch.burning import BurnGuard
+from pipeline.watch.cancelling import cancel_overdue, cancel_stopped, is_overdue
+from pipeline.watch.polling import Look
+from pipeline.watch.progress import Shown
+from pipeline.watch.watching import WatchLog, watch_run
 from tasks.credentials import open_provider
 from tasks.deliveries import Deliveries
 from tasks.display import Display, announce, artifact_key, say

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import task
 
-from pipeline.budget import NO_CAPS
+from pipeline.journal.budget import NO_CAPS
 from pipeline.models import CostEstimate, ExportReport, Skipped, TrainPlan
-from pipeline.pricing import check_affordable, check_unpriced, describe_price
+from pipeline.start.pricing import check_affordable, check_unpriced, describe_price
 from providers.connect import read_caps
 from tasks.credentials import open_provider
 from tasks.display import announce, say

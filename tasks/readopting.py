@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from pipeline.journal_records import OperationRecord
-from pipeline.mending import Mended
-from pipeline.sweeping import Action, Found
+from pipeline.journal.records import OperationRecord
+from pipeline.sweep.mending import Mended
+from pipeline.sweep.sweeping import Action, Found
 
 MANUAL = "train-pipeline/manual"
 """The deployment that goes on with what was started without one."""

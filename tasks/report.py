@@ -5,12 +5,12 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pipeline.bookkeeping import settle_attempt
 from pipeline.errors import OutputPathError, PipelineError
-from pipeline.illustrations import Illustrations, embedded
+from pipeline.journal.bookkeeping import settle_attempt
 from pipeline.models import Outcome, RunReport, Settlement, TrainingRun, TrainPlan
-from pipeline.rendering import render_markdown, write_report
-from pipeline.report import money_line, run_page
+from pipeline.report.figures import money_line, run_page
+from pipeline.report.illustrations import Illustrations, embedded
+from pipeline.report.rendering import render_markdown, write_report
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, artifact_key, say
 from tasks.journal import opened_journal

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from pipeline.models import ExportReport, HostedReport, ModelArtifact, Severity, SmokeReport, TrainingRun, TrainPlan
-from pipeline.smoke import check_hosted, smoke_test
+from pipeline.smoke.judging import check_hosted, smoke_test
 from tasks.credentials import open_provider
 from tasks.display import say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe

@@ -12,13 +12,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from pipeline.journal import Journal
-from pipeline.mending import Mended, close, end, hold_back
-from pipeline.ownership import is_gone
+from pipeline.journal.ownership import is_gone
+from pipeline.journal.store import Journal
 from pipeline.provider import Provider
 from pipeline.requests import SweepRequest
-from pipeline.surveying import look_around
-from pipeline.sweeping import Action, FlowKind, FlowState, Found, SweepClass, Watch, decide
+from pipeline.sweep.mending import Mended, close, end, hold_back
+from pipeline.sweep.surveying import look_around
+from pipeline.sweep.sweeping import Action, FlowKind, FlowState, Found, SweepClass, Watch, decide
 from tasks.credentials import open_provider
 from tasks.display import Display, announce, say
 from tasks.interruption import GRACE_S, is_wish

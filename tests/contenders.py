@@ -10,11 +10,11 @@ from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
 
-from pipeline import journal as journal_module
-from pipeline.budget import Caps
 from pipeline.errors import BudgetExceededError
-from pipeline.journal import Journal
-from pipeline.journal_records import Owner
+from pipeline.journal import store as journal_module
+from pipeline.journal.budget import Caps
+from pipeline.journal.records import Owner
+from pipeline.journal.store import Journal
 from tests.intents import LEASE_S, handle_of, intent_of, plan_of
 
 PATIENCE_S = 60.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.journal_records import Owner
-from pipeline.journal_rows import Intent
+from pipeline.journal.records import Owner
+from pipeline.journal.rows import Intent
 from pipeline.models import (
     CostEstimate,
     GuaranteeLevel,
@@ -18,8 +18,8 @@ from pipeline.models import (
     TrainPlan,
     Unit,
 )
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import PictographRequest
+from pipeline.start.planning import resolve_plan
 
 NOON_S = 1_772_366_400.0
 """2026-03-01 12:00 UTC: noon of the first day of a month."""

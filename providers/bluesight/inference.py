@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydantic import JsonValue
 
+from pipeline.data.tile_samples import SampleTile
 from pipeline.errors import NotFoundError, ProviderUnavailableError
-from pipeline.tile_samples import SampleTile
 from providers.bluesight.session import BluesightSession
 from providers.bluesight.wire import LabelsWire
 from providers.http import ApiRequest

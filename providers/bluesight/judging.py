@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from pipeline.data.tile_samples import SampleTile
 from pipeline.errors import ErrorContext, OutputCheckError
 from pipeline.models import ExportReport
 from pipeline.provider_requests import BluesightRequest
-from pipeline.tile_samples import SampleTile
 
 _WHOLE = "iu"  # NumPy's kinds of whole numbers
 _SHOWN = 5

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.tile_samples import SampleTile
+from pipeline.data.tiles import keep_tiles
 from pipeline.errors import (
     ConfigurationError,
     ErrorContext,
@@ -22,8 +24,6 @@ from pipeline.errors import (
 )
 from pipeline.models import ExportReport, Finding, HostedReport, Severity, TrainingRun, TrainPlan
 from pipeline.provider_requests import BluesightRequest
-from pipeline.tile_samples import SampleTile
-from pipeline.tiles import keep_tiles
 from providers.bluesight.inference import Inference, calls_of
 from providers.bluesight.judging import Judge, agreement, judge_of
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.data.pictures import PictureError, read_picture
+from pipeline.data.portrait_files import HEAD_BYTES, sniff
 from pipeline.errors import (
     ArtifactTooLargeError,
     ErrorContext,
@@ -15,8 +17,6 @@ from pipeline.errors import (
     OutputPathError,
     TransportError,
 )
-from pipeline.pictures import PictureError, read_picture
-from pipeline.portrait_files import HEAD_BYTES, sniff
 from providers.photogpt.jobs import Jobs
 from providers.photogpt.wire import JobWire
 from providers.retry import Clock

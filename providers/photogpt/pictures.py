@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.data.portraits import inspect_portraits
 from pipeline.errors import ErrorContext, ExportRejectedError
 from pipeline.models import Severity, TrainPlan
-from pipeline.portraits import inspect_portraits
 
 _KEY_LENGTH = 16
 

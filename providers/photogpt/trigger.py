@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import ConflictError, ErrorContext, InvalidRequestError, ProviderError, RateLimitError
 from pipeline.models import ProviderProfile, RunHandle, RunStatus, TrainingRun
-from pipeline.polling import RETRY_AFTER_MOST_S
+from pipeline.watch.polling import RETRY_AFTER_MOST_S
 from providers.photogpt.models import Models
 from providers.photogpt.notes import NoteBook
 from providers.photogpt.runs import Runs

@@ -17,10 +17,9 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import JsonValue, SecretStr
 
-from pipeline.bookkeeping import AttemptLog
-from pipeline.creation import Creating, create_once
 from pipeline.errors import ProviderError
-from pipeline.journal import Journal
+from pipeline.journal.bookkeeping import AttemptLog
+from pipeline.journal.store import Journal
 from pipeline.models import (
     Export,
     ExportReport,
@@ -33,9 +32,10 @@ from pipeline.models import (
     TrainingRun,
     TrainPlan,
 )
-from pipeline.planning import resolve_plan
 from pipeline.provider import Provider
 from pipeline.requests import TrainRequest
+from pipeline.start.creation import Creating, create_once
+from pipeline.start.planning import resolve_plan
 from providers.http import ClientOptions
 from providers.retry import DEFAULT, ONCE, RetryPolicy
 from sandbox.client import SandboxAccount

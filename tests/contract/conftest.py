@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.training import FLOORS, Budget, Figures, measure, pictures
-from pipeline.journal import Journal
+from pipeline.journal.store import Journal
 from sandbox.datasets import LabelledImage
 from sandbox.server import SandboxServer
 from tests.contract.adapters import Bench, opened

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.bookkeeping import AttemptLog
-from pipeline.creation import Creating, create_once
 from pipeline.errors import ProviderError, ProviderUnavailableError, UnexpectedResponseError
-from pipeline.journal import Journal
+from pipeline.journal.bookkeeping import AttemptLog
+from pipeline.journal.store import Journal
 from pipeline.models import Export, ExportStatus, Operation, RunStatus, TrainingRun, TrainPlan, WatchedRun
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest
-from pipeline.watching import watch_run
+from pipeline.start.creation import Creating, create_once
+from pipeline.start.planning import resolve_plan
+from pipeline.watch.watching import watch_run
 from providers.bluesight.adapter import BluesightProvider
 from providers.bluesight.profile import bluesight_profile
 from providers.bluesight.session import CONNECT_S, USUAL_TIMES, AnswerTimes

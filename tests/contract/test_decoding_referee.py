@@ -10,9 +10,9 @@ import pictograph
 import pytest
 from PIL import Image
 
-from pipeline.agreement import box_iou
-from pipeline.inference import InferenceJob, run_inference
 from pipeline.models import ModelTask, Prediction
+from pipeline.smoke.agreement import box_iou
+from pipeline.smoke.inference import InferenceJob, run_inference
 from tests.graphs import Head, save_heads
 
 ANCHORS = 8 * 8 + 4 * 4 + 2 * 2

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import inference
 from pipeline.errors import InferenceError, ModelLoadError, OutputCheckError, SmokeTestError
-from pipeline.inference import InferenceJob, InferenceLimits, run_inference
 from pipeline.models import LabelledBox, ModelArtifact, ModelFacts, ModelTask, SamplePicture
-from pipeline.smoke import smoke_test
+from pipeline.smoke import inference
+from pipeline.smoke.inference import InferenceJob, InferenceLimits, run_inference
+from pipeline.smoke.judging import smoke_test
 from tests.graphs import Head, save_classifier, save_endless_loop, save_external, save_heads, save_memory_hog
 
 
@@ -229,7 +229,7 @@ def test_mutated_models_always_give_a_verdict(tmp_path: Path, pictures: tuple[Pa
 
 def test_importing_the_stage_imports_no_runtime() -> None:
     """The flow's process never loads the model runtime."""
-    code = "import sys, pipeline.smoke, pipeline.inference_child; sys.exit('onnxruntime' in sys.modules)"
+    code = "import sys, pipeline.smoke.judging, pipeline.smoke.inference_child; sys.exit('onnxruntime' in sys.modules)"
     paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(inference.__file__).parents[1])])
     environment = {**os.environ, "PYTHONPATH": paths}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.budget import Caps
 from pipeline.errors import JournalError
-from pipeline.journal import Journal
-from pipeline.journal_records import (
+from pipeline.journal.budget import Caps
+from pipeline.journal.records import (
     RETRIABLE_OUTCOMES,
     ExportContent,
     OperationOutcome,
@@ -17,8 +16,9 @@ from pipeline.journal_records import (
     OperationState,
     Owner,
 )
+from pipeline.journal.store import Journal
 from pipeline.models import Operation, Unit
-from pipeline.planning import fingerprint_request, operation_key
+from pipeline.start.planning import fingerprint_request, operation_key
 from tests.contract.conftest import Hands
 from tests.intents import LEASE_S, ME, NOON_S, OTHER, handle_of, intent_of, plan_of, price_of
 

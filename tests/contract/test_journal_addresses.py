@@ -12,12 +12,12 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from pipeline import journal_connection
 from pipeline.errors import ConfigurationError, JournalError
-from pipeline.journal import Journal
-from pipeline.journal_connection import VARIABLE
-from pipeline.journal_records import OperationOutcome
-from pipeline.journal_schema import Store, metadata
+from pipeline.journal import connection as journal_connection
+from pipeline.journal.connection import VARIABLE
+from pipeline.journal.records import OperationOutcome
+from pipeline.journal.schema import Store, metadata
+from pipeline.journal.store import Journal
 from providers.connect import connect
 from tests.contract.conftest import Hands
 from tests.databases import PASSWORD, Postgres, look

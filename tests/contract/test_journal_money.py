@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.budget import Caps
 from pipeline.errors import BudgetExceededError
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.journal.budget import Caps
+from pipeline.journal.records import OperationOutcome, OperationRecord
+from pipeline.journal.store import Journal
 from pipeline.models import Unit
 from tests.contract.conftest import Hands
 from tests.intents import NOON_S, intent_of, plan_of, price_of

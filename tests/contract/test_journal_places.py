@@ -16,11 +16,12 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import Connection, inspect, text
 
-from pipeline import journal_connection, journal_schema
 from pipeline.errors import ConfigurationError, JournalError
-from pipeline.journal import Journal
-from pipeline.journal_connection import VARIABLE, give_back, take
-from pipeline.journal_schema import MIGRATIONS, Store, deliveries, metadata, preparations
+from pipeline.journal import connection as journal_connection
+from pipeline.journal import schema as journal_schema
+from pipeline.journal.connection import VARIABLE, give_back, take
+from pipeline.journal.schema import MIGRATIONS, Store, deliveries, metadata, preparations
+from pipeline.journal.store import Journal
 from tests.databases import look
 from tests.intents import handle_of, intent_of, plan_of
 

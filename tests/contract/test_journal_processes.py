@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from pipeline.budget import Caps
-from pipeline.journal import Journal
+from pipeline.journal.budget import Caps
+from pipeline.journal.store import Journal
 from pipeline.models import Unit
 from tests.contenders import (
     begin_the_same,

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.budget import Caps, day_start_s, month_start_s
 from pipeline.errors import BudgetExceededError
-from pipeline.journal import Journal
-from pipeline.journal_records import RETRIABLE_OUTCOMES, OperationOutcome, OperationRecord, OperationState, Owner
+from pipeline.journal.budget import Caps, day_start_s, month_start_s
+from pipeline.journal.records import RETRIABLE_OUTCOMES, OperationOutcome, OperationRecord, OperationState, Owner
+from pipeline.journal.store import Journal
 from pipeline.models import RunHandle, TrainPlan, Unit
 from pipeline.provider_requests import PictographRequest
-from pipeline.reattaching import choose_operation
+from pipeline.start.reattaching import choose_operation
 from tests.intents import LEASE_S, NOON_S, handle_of, intent_of, plan_of
 
 OPEN = {OperationState.INTENT, OperationState.UNKNOWN, OperationState.CREATED, OperationState.TERMINAL}

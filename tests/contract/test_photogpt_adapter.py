@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from pydantic import JsonValue, SecretStr
 
-from pipeline.creation import Creating, create_once
 from pipeline.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -32,9 +31,10 @@ from pipeline.models import (
     TrainingRun,
     TrainPlan,
 )
-from pipeline.planning import resolve_plan
-from pipeline.polling import observe
 from pipeline.provider_requests import PhotogptRequest
+from pipeline.start.creation import Creating, create_once
+from pipeline.start.planning import resolve_plan
+from pipeline.watch.polling import observe
 from providers.http import ClientOptions
 from providers.photogpt.adapter import PhotogptProvider
 from providers.photogpt.profile import photogpt_profile
@@ -51,7 +51,7 @@ QUICK = {"generation_queued_s": 0, "generation_running_s": 0}
 
 @dataclass
 class _Log:
-    """What creating writes down, in memory; implements ``pipeline.bookkeeping.CreationLog``."""
+    """What creating writes down, in memory; implements ``pipeline.journal.bookkeeping.CreationLog``."""
 
     notes: MemoryNotes = field(default_factory=MemoryNotes)
     body: dict[str, JsonValue] | None = None

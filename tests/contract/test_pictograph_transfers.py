@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.collection import collect
+from pipeline.download.collection import collect
 from pipeline.errors import (
     DigestMismatchError,
 )

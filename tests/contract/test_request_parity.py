@@ -20,8 +20,8 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.models import Export, Operation, TrainingRun, TrainPlan
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import PictographRequest
+from pipeline.start.planning import resolve_plan
 from providers.http import ClientOptions
 from providers.pictograph.adapter import PictographProvider
 from providers.pictograph.profile import pictograph_profile

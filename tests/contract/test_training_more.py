@@ -14,8 +14,8 @@ import pytest
 import torch
 from pictograph import load_model
 
-from pipeline.inference import InferenceJob, run_inference
 from pipeline.models import ModelTask
+from pipeline.smoke.inference import InferenceJob, run_inference
 from sandbox.datasets import LabelledImage, Shape, decode
 from sandbox.exportzip import write_export
 from sandbox.roadsigns import CLASSES, road_signs

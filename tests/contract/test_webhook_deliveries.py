@@ -13,11 +13,11 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.webhooks import create_app
-from pipeline.journal import Journal
+from pipeline.journal.store import Journal
 from pipeline.models import Operation, PollPolicy, RunHandle, RunStatus, TrainingRun, TrainPlan, WatchedRun
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import ReplicateRequest
-from pipeline.watching import watch_run
+from pipeline.start.planning import resolve_plan
+from pipeline.watch.watching import watch_run
 from providers.http import ClientOptions
 from providers.replicate.adapter import ReplicateProvider
 from providers.replicate.profile import replicate_profile

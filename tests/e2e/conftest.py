@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.dossier import read_report
 from pipeline.models import RunReport
 from pipeline.provider_requests import REQUESTS
+from pipeline.report.dossier import read_report
 from sandbox.client import SandboxAccount
 from sandbox.launch import find_running
 from sandbox.server import SandboxServer

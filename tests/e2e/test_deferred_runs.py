@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from pipeline.journal_records import OperationRecord
+from pipeline.journal.records import OperationRecord
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer
 from tasks.interruption import end_paid_run

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.models import PIPELINE_TASKS, ModelTask, Outcome
 from pipeline.provider_requests import PipelineType
-from pipeline.report import summary_json
+from pipeline.report.figures import summary_json
 from sandbox.client import SandboxAccount
 from sandbox.launch import ensure_running
 from tests.e2e.conftest import FlowRun

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.models import Outcome, RunReport
-from pipeline.report import summary_json
+from pipeline.report.figures import summary_json
 from sandbox.client import SandboxAccount
 from sandbox.exportzip import write_export
 from sandbox.replicate.models import TRAINER, TRAINER_VERSION

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord
-from pipeline.ownership import is_gone
+from pipeline.journal.ownership import is_gone
+from pipeline.journal.records import OperationOutcome, OperationRecord
+from pipeline.journal.store import Journal
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer
 from tests.e2e.conftest import ROOT

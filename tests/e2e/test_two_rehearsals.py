@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.agreement import box_iou
 from pipeline.models import Prediction
-from pipeline.smoke import DEFAULT_OPTIONS
+from pipeline.smoke.agreement import box_iou
+from pipeline.smoke.judging import DEFAULT_OPTIONS
 from tests.e2e.conftest import CANARY, Ground, Rehearsal, read_json_line
 from tests.loopback.sitecustomize import is_loopback
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from pipeline.journal import Journal
+from pipeline.journal.store import Journal
 from tests.conftest import LOOPBACK
 from tests.deliveries import OTHER_SECRET, SECRET, delivery
 from tests.e2e.conftest import ROOT

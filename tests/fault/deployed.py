@@ -13,8 +13,8 @@ from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow_sync
 from prefect.states import Scheduled
 
-from pipeline.dossier import read_report
 from pipeline.models import RunReport
+from pipeline.report.dossier import read_report
 from tests.fault.workbench import Workbench
 
 

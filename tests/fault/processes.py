@@ -17,8 +17,8 @@ from uuid import uuid4
 
 import httpx
 
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationRecord
+from pipeline.journal.records import OperationRecord
+from pipeline.journal.store import Journal
 from sandbox.client import SandboxAccount
 from tests.waiting import eventually
 

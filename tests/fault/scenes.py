@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.journal import Journal
+from pipeline.journal.store import Journal
 from pipeline.models import RunReport
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer
@@ -102,7 +102,7 @@ class Scene:
             if at in self.stages:
                 running.until(self.has_struck, f"its request {at}")
             else:
-                running.until(lambda: running.has_child("pipeline.inference_child"), "its smoke test")
+                running.until(lambda: running.has_child("pipeline.smoke.inference_child"), "its smoke test")
             if rule == LOST:
                 running.until(lambda: self.has_made(at), f"the effect of its {at}")
             if "after_bytes" in rule:

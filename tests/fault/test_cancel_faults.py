@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flows.commandline import EXIT_CODES
-from pipeline.journal_records import OperationOutcome, OperationState
+from pipeline.journal.records import OperationOutcome, OperationState
 from pipeline.models import CreationPolicy
 from tests.fault.conftest import SCRIPT
 from tests.fault.processes import Watcher

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
+from pipeline.journal.records import OperationOutcome, OperationRecord, OperationState
 from sandbox.server import SandboxServer
 from tests.fault.conftest import CLASSES, quiet_detector
 from tests.fault.processes import Watcher

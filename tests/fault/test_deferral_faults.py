@@ -13,7 +13,7 @@ from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.states import Cancelling
 
-from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.journal.records import OperationOutcome, OperationRecord
 from pipeline.models import Outcome
 from tasks.interruption import end_paid_run
 from tasks.journal import opened_journal

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from pipeline.dossier import read_report
 from pipeline.models import Outcome, RunReport
+from pipeline.report.dossier import read_report
 from tests.fault.test_sweep import MANUAL
 from tests.fault.workbench import Workbench
 from tests.waiting import eventually

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationState
+from pipeline.journal.records import OperationOutcome, OperationState
+from pipeline.journal.store import Journal
 from pipeline.models import Outcome
 from tests.fault.workbench import DATASET, Workbench
 from tests.waiting import eventually

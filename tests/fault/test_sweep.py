@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
+from pipeline.journal.records import OperationOutcome, OperationRecord, OperationState
 from pipeline.models import Outcome, RunStatus
 from pipeline.provider_requests import PictographRequest
 from pipeline.requests import SweepRequest
@@ -143,7 +143,7 @@ def test_one_sweep_finds_and_handles_everything(bench: Workbench, manual: UUID, 
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
     from flows.train_pipeline import train_pipeline
-    from pipeline.dossier import read_report
+    from pipeline.report.dossier import read_report
 
     killed = kill_a_flow(bench, prefect_api)
     done, unended = submit(bench, "done"), submit(bench, "unended")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flows.commandline import EXIT_CODES
-from pipeline.collection import CANDIDATE_NAME, MODEL_NAME
+from pipeline.download.collection import CANDIDATE_NAME, MODEL_NAME
 from sandbox.server import SandboxServer
 from tests.fault.vendors import (
     BLUESIGHT,

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 import providers.pictograph.profile
-from pipeline.dossier import read_report
 from pipeline.models import Operation, RunReport
 from pipeline.provider_requests import PictographRequest
+from pipeline.report.dossier import read_report
 from pipeline.requests import TrainRequest
 from sandbox.client import SandboxAccount
 
@@ -249,7 +249,7 @@ class Workbench:
 
     def good_model(self, operation: str, **changes: Any) -> Path:
         """Put a good model of an earlier time where this operation's will go."""
-        from pipeline.planning import resolve_plan
+        from pipeline.start.planning import resolve_plan
         from providers.pictograph.profile import pictograph_profile
 
         plan = resolve_plan(self.request(**changes), pictograph_profile(sandbox=True), Operation(id=operation))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.exports import inspect_archive
+from pipeline.data.exports import inspect_archive
 from pipeline.models import Export, ExportReport
 from tests.unit.conftest import (
     annotation,

@@ -32,9 +32,9 @@ from pipeline.models import (
     TrainPlan,
     Unit,
 )
-from pipeline.planning import resolve_plan
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
 from pipeline.provider_requests import PictographRequest
+from pipeline.start.planning import resolve_plan
 
 POLICY = PollPolicy(interval_s=5, floor_s=2, ceiling_s=60, deadline_s=7200, not_found_grace_s=60, max_blind_s=1800)
 PIPELINES = {

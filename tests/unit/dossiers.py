@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.dossier import Dossier
 from pipeline.models import (
     ClassCount,
     CurvePoint,
@@ -27,6 +26,7 @@ from pipeline.models import (
     Unit,
     WatchedRun,
 )
+from pipeline.report.dossier import Dossier
 from tests.unit.conftest import make_estimate, make_export, make_plan, make_request, make_run
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)

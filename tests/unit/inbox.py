@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from deployments.webhooks import create_app
-from pipeline.journal import Journal
+from pipeline.journal.store import Journal
 from tasks.forwarding import Forwarding
 from tasks.webhooks import Receiver, SigningSecret
 from tests.deliveries import NOW_S, SECRET, send

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationRecord, OperationState, Owner
-from pipeline.journal_rows import Intent
+from pipeline.journal.records import OperationRecord, OperationState, Owner
+from pipeline.journal.rows import Intent
+from pipeline.journal.store import Journal
 from pipeline.models import RunHandle, TrainPlan
 from tests.unit.conftest import make_estimate, make_plan
 

@@ -12,8 +12,8 @@ import httpx
 from pydantic import SecretStr
 
 from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest
+from pipeline.start.planning import resolve_plan
 from providers.bluesight.adapter import BluesightProvider
 from providers.bluesight.profile import bluesight_profile
 from providers.bluesight.session import CONNECT_S

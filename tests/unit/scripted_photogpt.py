@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import SecretStr
 
 from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import PhotogptRequest
+from pipeline.start.planning import resolve_plan
 from providers.http import ClientOptions
 from providers.photogpt.adapter import PhotogptProvider
 from providers.photogpt.profile import photogpt_profile

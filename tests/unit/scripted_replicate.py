@@ -22,8 +22,8 @@ from pipeline.models import (
     RunHandle,
     TrainPlan,
 )
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import ReplicateRequest
+from pipeline.start.planning import resolve_plan
 from providers.http import ClientOptions
 from providers.replicate.adapter import ReplicateProvider
 from providers.replicate.profile import replicate_profile

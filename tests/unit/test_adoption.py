@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.adoption import check_fit, find_earlier
 from pipeline.errors import ConfigurationError, ProviderUnavailableError
+from pipeline.start.adoption import check_fit, find_earlier
 from tests.unit.conftest import FakeProvider, Script, make_plan, make_run
 
 

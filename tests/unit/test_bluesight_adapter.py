@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.errors import ConfigurationError, NotOfferedError, TransportError, UnexpectedResponseError
 from pipeline.models import GuaranteeLevel, ModelFacts, ModelTask, RunStatus, Skipped, TrainingRun
-from pipeline.polling import next_wait_s
 from pipeline.provider import Provider
 from pipeline.provider_requests import BluesightRequest
+from pipeline.watch.polling import next_wait_s
 from providers.bluesight.profile import bluesight_profile
 from tests.notes import MemoryNotes
 from tests.unit.scripted_bluesight import EXPORT, HANDLE, PROFILE, WELCOME, Answer, Api, api, ok, plan, refused

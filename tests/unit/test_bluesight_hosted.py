@@ -242,7 +242,7 @@ def test_without_a_reader_of_tiles_nothing_can_be_asked(
 ) -> None:
     """The reason names what to install."""
     _ = tiles
-    monkeypatch.setattr("pipeline.tiles.has_h5py", lambda: False)
+    monkeypatch.setattr("pipeline.data.tiles.has_h5py", lambda: False)
     assert "h5py" in (_try(api({}), tmp_path).inconclusive or "")
 
 

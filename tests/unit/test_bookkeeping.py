@@ -8,10 +8,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.bookkeeping import AttemptLog, close_attempt, settle_attempt
-from pipeline.budget import Caps
-from pipeline.changes import content_of
-from pipeline.dossier import Dossier
 from pipeline.errors import (
     BudgetExceededError,
     ConfigurationError,
@@ -24,11 +20,15 @@ from pipeline.errors import (
     TrainingLostError,
     TrainingTimedOutError,
 )
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState
+from pipeline.journal.bookkeeping import AttemptLog, settle_attempt
+from pipeline.journal.budget import Caps
+from pipeline.journal.ownership import this_process
+from pipeline.journal.records import LOST_S, OperationOutcome, OperationRecord, OperationState
+from pipeline.journal.store import Journal
 from pipeline.models import Money, Outcome, RunStatus, Settlement, Unit
-from pipeline.ownership import this_process
-from pipeline.sweeping import LOST_S
+from pipeline.report.closing import close_attempt
+from pipeline.report.dossier import Dossier
+from pipeline.start.changes import content_of
 from tests.intents import NOON_S, OTHER, handle_of, intent_of, plan_of
 from tests.unit.conftest import FakeClock, make_run
 from tests.unit.dossiers import make_dossier, make_export_report, make_smoke

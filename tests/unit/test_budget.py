@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.budget import NO_CAPS, Caps, check_cap, day_start_s, month_start_s
 from pipeline.errors import BudgetExceededError
+from pipeline.journal.budget import NO_CAPS, Caps, check_cap, day_start_s, month_start_s
 from pipeline.models import Money, Unit
 
 

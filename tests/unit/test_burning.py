@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.burning import CONFIRMED_BY, LEAST_PROGRESS, BurnGuard
 from pipeline.errors import ProviderUnavailableError, WatchStoppedError
 from pipeline.models import RunStatus, TrainingRun, Unit
-from pipeline.polling import Look
+from pipeline.watch.burning import CONFIRMED_BY, LEAST_PROGRESS, BurnGuard
+from pipeline.watch.polling import Look
 from tests.unit.conftest import make_estimate, make_request, make_run
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)

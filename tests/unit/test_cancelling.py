@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.cancelling import CANCEL_S, cancel_overdue
 from pipeline.errors import (
     NotFoundError,
     NotOfferedError,
@@ -15,8 +14,9 @@ from pipeline.errors import (
     TrainingTimedOutError,
 )
 from pipeline.models import RunStatus, TrainingRun, TrainPlan, WatchedRun
-from pipeline.polling import require_success
-from pipeline.watching import watch_run
+from pipeline.watch.cancelling import CANCEL_S, cancel_overdue
+from pipeline.watch.polling import require_success
+from pipeline.watch.watching import watch_run
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_plan, make_run
 
 RUNNING = make_run(RunStatus.RUNNING)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.cancelling import APPEAR_S, CANCEL_S, Ending, cancel_operation, cancel_overdue, cancel_stopped, is_overdue
 from pipeline.errors import (
     BudgetExceededError,
     CancelUnconfirmedError,
@@ -20,11 +19,20 @@ from pipeline.errors import (
     TrainingFailedError,
     TransportError,
 )
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord, OperationState, Owner
-from pipeline.journal_rows import Intent
+from pipeline.journal.records import OperationOutcome, OperationRecord, OperationState, Owner
+from pipeline.journal.rows import Intent
+from pipeline.journal.store import Journal
 from pipeline.models import Money, RunStatus, Settlement, TrainingRun, Unit, WatchedRun
-from pipeline.polling import require_success
+from pipeline.watch.cancelling import (
+    APPEAR_S,
+    CANCEL_S,
+    Ending,
+    cancel_operation,
+    cancel_overdue,
+    cancel_stopped,
+    is_overdue,
+)
+from pipeline.watch.polling import require_success
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_estimate, make_plan, make_profile, make_run
 
 RUNNING, CANCELLED, COMPLETED = map(make_run, (RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.COMPLETED))

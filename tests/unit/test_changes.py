@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.changes import compare_with_last, content_of, describe_changes, ingredients
-from pipeline.journal import Journal
-from pipeline.journal_records import ExportContent, OperationOutcome, Owner
-from pipeline.journal_rows import Intent
+from pipeline.journal.records import ExportContent, OperationOutcome, Owner
+from pipeline.journal.rows import Intent
+from pipeline.journal.store import Journal
 from pipeline.models import ClassCount, ExportReport, ModelTask, Operation, TrainPlan
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.requests import TrainConfig, TrainRequest
+from pipeline.start.changes import compare_with_last, content_of, describe_changes, ingredients
+from pipeline.start.planning import resolve_plan
 from tests.unit.conftest import make_export, make_plan, make_profile
 
 OWNER = Owner(host="h", pid=1, born="1", flow_run_id="f")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import collection
-from pipeline.collection import CANDIDATE_NAME, CollectedFile, check_output_dir, collect, promote
+from pipeline.download import collection
+from pipeline.download.collection import CANDIDATE_NAME, CollectedFile, check_output_dir, collect, promote
 from pipeline.errors import (
     ArtifactTooLargeError,
     DigestMismatchError,

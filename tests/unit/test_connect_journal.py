@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.budget import NO_CAPS, Caps
 from pipeline.errors import ConfigurationError
+from pipeline.journal.budget import NO_CAPS, Caps
 from providers import connect as module
 from providers.connect import open_journal, read_caps
 from providers.settings import read_settings

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from pipeline.creation import Creating, create_once
 from pipeline.errors import (
     ConflictError,
     ErrorContext,
@@ -21,8 +20,9 @@ from pipeline.errors import (
     is_retryable,
 )
 from pipeline.models import CreationPolicy, GuaranteeLevel, ModelTask, Operation, RunHandle, TrainingRun, TrainPlan
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest
+from pipeline.start.creation import Creating, create_once
+from pipeline.start.planning import resolve_plan
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_export, make_plan, make_profile, make_run
 
 LOST = TransportError("connection reset", ErrorContext("training.create", outcome_unknown=True))

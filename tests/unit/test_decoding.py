@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.decoding import Detection, Family, Reading, decode, family_of, non_maximum_suppression, preprocess
 from pipeline.errors import OutputCheckError
 from pipeline.models import ModelTask
-from pipeline.regions import connected_regions
+from pipeline.smoke.decoding import Detection, Family, Reading, decode, family_of, non_maximum_suppression, preprocess
+from pipeline.smoke.regions import connected_regions
 
 ANCHORS = 64 + 16 + 4
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.deferring import LEAST_S, MOST_S, next_look_s
+from pipeline.watch.deferring import LEAST_S, MOST_S, next_look_s
 from tests.unit.conftest import POLICY, make_run
 
 NOW = 1_000.0

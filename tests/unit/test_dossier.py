@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from pipeline import errors
-from pipeline.dossier import OUTCOMES
 from pipeline.errors import (
     ConfigurationError,
     DownloadError,
@@ -30,12 +29,13 @@ from pipeline.models import (
     Skipped,
     TrainingRun,
 )
-from pipeline.rendering import render_markdown
-from pipeline.report import (
+from pipeline.report.dossier import OUTCOMES
+from pipeline.report.figures import (
     all_findings,
     summary_json,
     summary_rows,
 )
+from pipeline.report.rendering import render_markdown
 from tests.unit.conftest import make_run
 from tests.unit.dossiers import (
     END,

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import JournalError
-from pipeline.journal import Journal
+from pipeline.journal.store import Journal
 from pipeline.models import PollPolicy, RunStatus, TrainPlan
-from pipeline.watching import watch_run
+from pipeline.watch.watching import watch_run
 from tasks import deliveries
 from tasks.deliveries import Deliveries
 from tasks.interruption import OwnState

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import samples
+from pipeline.data import samples
 from pipeline.errors import (
     ExportRejectedError,
     OutputPathError,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import archive
+from pipeline.data import archive
+from pipeline.data.exports import await_export, check_export
 from pipeline.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -18,7 +19,6 @@ from pipeline.errors import (
     PermissionDeniedError,
     ProviderUnavailableError,
 )
-from pipeline.exports import await_export, check_export
 from pipeline.models import ClassCount, Export, ExportStatus, LabelledBox, Severity
 from tests.unit.archives import FIVE, SIX, Write, codes, inspect, splits
 from tests.unit.conftest import (

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigurationError
-from pipeline.fallback import after_attempt, next_attempt, where_it_stands
-from pipeline.journal_records import OperationOutcome, OperationState
+from pipeline.journal.records import OperationOutcome, OperationState
 from pipeline.models import Operation, RunStatus, WatchedRun
 from pipeline.requests import TrainConfig
+from pipeline.start.fallback import after_attempt, next_attempt, where_it_stands
 from tests.unit.conftest import make_estimate, make_plan, make_profile, make_request, make_run
 from tests.unit.operations import make_record
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.forecasting import RunForecast
 from pipeline.models import RunStatus
+from pipeline.watch.forecasting import RunForecast
 from tests.unit.conftest import FakeClock, make_run
 
 Sight = tuple[float, dict[str, Any]]

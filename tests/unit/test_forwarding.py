@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome
+from pipeline.journal.records import OperationOutcome
+from pipeline.journal.store import Journal
 from tasks import forwarding
 from tasks.forwarding import MOST, Forwarding, bring_forward
 from tests.unit.operations import HANDLE, begin

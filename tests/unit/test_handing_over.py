@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OperationBusyError
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationRecord, Owner
-from pipeline.journal_rows import Intent
-from pipeline.ownership import take_over, this_process
+from pipeline.journal.ownership import take_over, this_process
+from pipeline.journal.records import OperationRecord, Owner
+from pipeline.journal.rows import Intent
+from pipeline.journal.store import Journal
 from tests.unit.conftest import FakeClock, make_plan
 
 PLAN = make_plan()

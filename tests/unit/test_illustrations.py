@@ -11,10 +11,10 @@ from xml.etree import ElementTree as Xml
 import pytest
 from PIL import Image
 
-from pipeline.contactsheet import MOST, contact_sheet
-from pipeline.curve import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_curve
-from pipeline.illustrations import data_uri
 from pipeline.models import CurvePoint
+from pipeline.report.contactsheet import MOST, contact_sheet
+from pipeline.report.curve import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_curve
+from pipeline.report.illustrations import data_uri
 
 SVG = "{http://www.w3.org/2000/svg}"
 

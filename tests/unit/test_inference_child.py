@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from pipeline.inference import ChildReply, InferenceJob, InferenceLimits, PackedMask
-from pipeline.inference_child import answer
-from pipeline.model_bytes import external_files, name_other_format
+from pipeline.download.model_bytes import external_files, name_other_format
 from pipeline.models import ModelTask
+from pipeline.smoke.inference import ChildReply, InferenceJob, InferenceLimits, PackedMask
+from pipeline.smoke.inference_child import answer
 from tests.graphs import (
     FLOAT,
     Head,

@@ -43,13 +43,22 @@ LAZY: dict[str, frozenset[str]] = {"providers/connect.py": frozenset({"sandbox"}
 """What a single file may import against the rule, inside a function only."""
 
 
+ROOMS = ("journal", "start", "watch", "sweep", "download", "data", "smoke", "report")
+"""The packages of the core, each of which may import those before it; what lies beside them imports none."""
+
+
 @dataclass(frozen=True)
 class _Import:
     """One import in one file."""
 
-    top: str
+    module: str
     line: int
     lazy: bool
+
+    @property
+    def top(self) -> str:
+        """The package."""
+        return self.module.partition(".")[0]
 
 
 def _modules_of(node: ast.AST) -> list[str]:
@@ -67,7 +76,7 @@ def _modules_of(node: ast.AST) -> list[str]:
 def _imports(node: ast.AST, lazy: bool = False) -> Iterator[_Import]:
     for child in ast.iter_child_nodes(node):
         for module in _modules_of(child):
-            yield _Import(module.partition(".")[0], getattr(child, "lineno", 0), lazy)
+            yield _Import(module, getattr(child, "lineno", 0), lazy)
         yield from _imports(child, lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
@@ -91,6 +100,19 @@ def violations(root: Path) -> list[str]:
     return faults
 
 
+def climbs(root: Path) -> list[str]:
+    """Return every import in the core under ``root`` of a room that comes later than its own, as ``file:line room``."""
+    found = []
+    for path in sorted((root / "pipeline").rglob("*.py")):
+        room = path.relative_to(root).parts[1]
+        allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else ()
+        for item in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = item.module.split(".")
+            if parts[0] == "pipeline" and parts[1:2] and parts[1] in ROOMS and parts[1] not in allowed:
+                found.append(f"{path.relative_to(root).as_posix()}:{item.line} {parts[1]}")
+    return found
+
+
 def _write(root: Path, file: str, source: str) -> None:
     (root / file).parent.mkdir(parents=True, exist_ok=True)
     (root / file).write_text(source, encoding="utf-8")
@@ -99,6 +121,26 @@ def _write(root: Path, file: str, source: str) -> None:
 def test_every_import_points_the_right_way() -> None:
     """``flows -> tasks -> {pipeline, providers}``, ``providers -> pipeline``, and the engine stays outside the core."""
     assert violations(ROOT) == []
+
+
+def test_the_rooms_of_the_core_have_an_order() -> None:
+    """No room needs one that comes after it, so each can be read, and tested, with what is before it."""
+    assert climbs(ROOT) == []
+    assert {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "fault"),
+    [
+        ("pipeline/journal/a.py", "from pipeline.watch.polling import observe", "pipeline/journal/a.py:1 watch"),
+        ("pipeline/models.py", "def f():\n    import pipeline.data.tiles", "pipeline/models.py:2 data"),
+        ("pipeline/report/a.py", "from pipeline.smoke.judging import a\nfrom pipeline.errors import b", None),
+    ],
+)
+def test_the_checker_sees_a_climb(file: str, source: str, fault: str | None, tmp_path: Path) -> None:
+    """From a room to a later one, and from beside the rooms into any."""
+    _write(tmp_path, file, source)
+    assert climbs(tmp_path) == ([fault] if fault else [])
 
 
 def test_the_reader_of_tiles_stays_optional() -> None:
@@ -117,6 +159,8 @@ def test_every_package_is_under_the_rule() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         shipped = tomllib.load(file)["tool"]["setuptools"]["packages"]
     assert {name.partition(".")[0] for name in shipped} == set(OURS)
+    inits = {path.parent for package in OURS for path in (ROOT / package).rglob("__init__.py")}
+    assert set(shipped) == {path.relative_to(ROOT).as_posix().replace("/", ".") for path in inits}
     assert [package for package in OURS if not list((ROOT / package).rglob("*.py"))] == []
 
 

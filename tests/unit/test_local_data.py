@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.local_data import portraits_as_export, tiles_as_export
+from pipeline.data.portraits import inspect_portraits
+from pipeline.data.tiles import inspect_tiles
 from pipeline.errors import ExportRejectedError
-from pipeline.local_data import portraits_as_export, tiles_as_export
 from pipeline.models import ExportReport, ExportStatus
-from pipeline.portraits import inspect_portraits
-from pipeline.tiles import inspect_tiles
 from tests.unit.portrait_folders import fill
 from tests.unit.tile_files import make_tiles, write_tiles
 

@@ -7,17 +7,17 @@ import json
 import pytest
 
 from pipeline import errors
-from pipeline.dossier import Dossier
-from pipeline.illustrations import filed
 from pipeline.models import (
     Operation,
 )
-from pipeline.rendering import render_markdown
-from pipeline.report import (
+from pipeline.report.dossier import Dossier
+from pipeline.report.figures import (
     all_findings,
     run_page,
     summary_json,
 )
+from pipeline.report.illustrations import filed
+from pipeline.report.rendering import render_markdown
 from tests.unit.conftest import make_plan, make_profile, make_request, make_run
 from tests.unit.dossiers import (
     END,

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from pipeline.model_bytes import external_files
+from pipeline.download.model_bytes import external_files
 from tests.graphs import read_graph, save_external
 
 EXTERNAL_DATA = 13

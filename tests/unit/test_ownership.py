@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 
 from pipeline.errors import ConfigurationError, JournalError, OperationBusyError
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord, Owner
-from pipeline.ownership import LEASE_S, Lease, is_gone, take_over, this_process
+from pipeline.journal.ownership import LEASE_S, Lease, is_gone, take_over, this_process
+from pipeline.journal.records import OperationOutcome, OperationRecord, Owner
+from pipeline.journal.store import Journal
 from tests.intents import NOON_S, intent_of, plan_of
 from tests.unit.conftest import FakeClock
 

@@ -20,7 +20,7 @@ from pipeline.errors import (
     UnexpectedResponseError,
 )
 from pipeline.models import CostEstimate, ModelFacts, ModelTask, RunStatus, Skipped, TrainingRun
-from pipeline.planning import resolve_plan
+from pipeline.start.planning import resolve_plan
 from providers.http import SANDBOX_HEADER
 from providers.photogpt.adapter import PhotogptProvider
 from providers.photogpt.profile import photogpt_profile

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data.pictures import PictureError, bounded_size, letterbox, read_picture, resize_bilinear
 from pipeline.models import LabelledBox, Prediction, SamplePicture
-from pipeline.overlays import BAND_COLOUR, MIN_WIDTH, PALETTE, TRUTH_COLOUR, Overlay, draw_overlay
-from pipeline.pictures import PictureError, bounded_size, letterbox, read_picture, resize_bilinear
+from pipeline.smoke.overlays import BAND_COLOUR, MIN_WIDTH, PALETTE, TRUTH_COLOUR, Overlay, draw_overlay
 
 
 def test_pictures_are_read_upright_in_rgb(tmp_path: Path) -> None:

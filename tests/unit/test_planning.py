@@ -17,9 +17,9 @@ from pipeline.errors import (
     ProviderUnavailableError,
 )
 from pipeline.models import Operation
-from pipeline.planning import KEY_IN_NAME, check_reachable, fingerprint_request, resolve_plan
 from pipeline.provider_requests import PictographRequest
 from pipeline.requests import TrainConfig
+from pipeline.start.planning import KEY_IN_NAME, check_reachable, fingerprint_request, resolve_plan
 from tests.unit.conftest import POLICY, FakeProvider, Script, make_plan, make_profile, make_request
 
 OP = Operation(id="op")

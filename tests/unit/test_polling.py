@@ -25,8 +25,8 @@ from pipeline.errors import (
     UnexpectedResponseError,
 )
 from pipeline.models import PollPolicy, RunStatus, WatchedRun
-from pipeline.polling import RETRY_AFTER_MOST_S, Look, next_wait_s, observe, require_success
-from pipeline.watching import watch_run
+from pipeline.watch.polling import RETRY_AFTER_MOST_S, Look, next_wait_s, observe, require_success
+from pipeline.watch.watching import watch_run
 from tests.unit.conftest import POLICY, FakeClock, Script, make_run
 
 CREATED = make_run(RunStatus.PENDING)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import portrait_files, portraits
+from pipeline.data import portrait_files, portraits
+from pipeline.data.portraits import PortraitsReport, inspect_portraits
 from pipeline.errors import ConfigurationError
-from pipeline.portraits import PortraitsReport, inspect_portraits
 from tests.unit.portrait_folders import fill, heic, picture, place_notes
 
 

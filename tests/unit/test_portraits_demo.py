@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.portraits import inspect_portraits
 from pipeline.models import Severity
-from pipeline.portraits import inspect_portraits
 from sandbox.portraits_demo import write_portraits
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bookkeeping import AttemptLog
 from pipeline.errors import TrainingCancelledError
-from pipeline.journal import Journal
+from pipeline.journal.bookkeeping import AttemptLog
+from pipeline.journal.store import Journal
 from tasks import creation
 from tests.intents import intent_of, plan_of
 from tests.unit.conftest import FakeClock

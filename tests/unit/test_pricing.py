@@ -9,7 +9,7 @@ import pytest
 from pipeline import models, provider_requests
 from pipeline.errors import BudgetExceededError, ConfigurationError, InsufficientCreditsError
 from pipeline.models import Money, Unit
-from pipeline.pricing import check_affordable, check_unpriced, cost_so_far, needs_approval
+from pipeline.start.pricing import check_affordable, check_unpriced, cost_so_far, needs_approval
 from tests.unit.conftest import make_estimate, make_request, make_run
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

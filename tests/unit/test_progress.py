@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pipeline.models import RunStatus
-from pipeline.progress import LONGEST_LINE, MOST_LINES, Shown
+from pipeline.watch.progress import LONGEST_LINE, MOST_LINES, Shown
 from tests.unit.conftest import make_run
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.download.readiness import READY_POLL, await_model, once_ready
 from pipeline.errors import (
     ArtifactError,
     AuthenticationError,
@@ -22,7 +23,6 @@ from pipeline.errors import (
 )
 from pipeline.models import ModelFacts, ModelTask, RunStatus, TrainingRun
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
-from pipeline.readiness import READY_POLL, await_model, once_ready
 from tests.unit.conftest import FakeClock, FakeProvider, FakeStorage, Script, Transfer, make_run
 
 DONE = make_run(RunStatus.COMPLETED, model_id="m1")

@@ -15,12 +15,12 @@ from pipeline.errors import (
     TrainingFailedError,
     TrainingLostError,
 )
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationRecord
+from pipeline.journal.records import OperationOutcome, OperationRecord
+from pipeline.journal.store import Journal
 from pipeline.models import Operation
 from pipeline.provider_requests import PictographRequest
-from pipeline.reattaching import choose_operation
 from pipeline.requests import TrainRequest
+from pipeline.start.reattaching import choose_operation
 from tests.intents import ME, NOON_S, OTHER, handle_of, intent_of, plan_of
 
 CLOSED = [OperationOutcome.FAILED, OperationOutcome.CANCELLED, OperationOutcome.REFUSED, OperationOutcome.LOST]

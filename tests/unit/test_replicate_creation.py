@@ -11,9 +11,9 @@ import httpx
 import pytest
 from pydantic import JsonValue
 
-from pipeline.creation import Creating, create_once
 from pipeline.errors import ProviderError, RateLimitError
 from pipeline.models import RunHandle, TrainingRun
+from pipeline.start.creation import Creating, create_once
 from tests.notes import MemoryNotes
 from tests.unit.scripted_replicate import (
     EXPORT,

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.errors import BudgetExceededError, ConfigurationError, NotOfferedError
 from pipeline.models import Money, RunStatus, TrainingRun, Unit
-from pipeline.pricing import check_affordable
 from pipeline.provider_requests import ReplicateRequest
+from pipeline.start.pricing import check_affordable
 from providers.replicate.rates import MICRO_USD_PER_S, Rates
 from providers.replicate.values import ReplicateSetup
 from tests.unit.scripted_replicate import EXPORT, HANDLE, api, plan

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.dossier import Dossier
 from pipeline.errors import (
     ErrorContext,
     OutputPathError,
     TransportError,
 )
-from pipeline.illustrations import filed
 from pipeline.models import (
     Money,
     Operation,
@@ -23,8 +21,8 @@ from pipeline.models import (
     Settlement,
     Unit,
 )
-from pipeline.rendering import render_markdown, write_report
-from pipeline.report import (
+from pipeline.report.dossier import Dossier
+from pipeline.report.figures import (
     describe_hosted,
     describe_progress,
     headline_metric,
@@ -32,6 +30,8 @@ from pipeline.report import (
     summary_json,
     summary_rows,
 )
+from pipeline.report.illustrations import filed
+from pipeline.report.rendering import render_markdown, write_report
 from tests.unit.conftest import make_estimate, make_plan, make_profile, make_request, make_run
 from tests.unit.dossiers import (
     END,

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.dossier import Dossier
 from pipeline.errors import ConfigurationError
 from pipeline.models import Operation, TrainPlan
-from pipeline.planning import fingerprint_request, resolve_plan
 from pipeline.provider_requests import (
     REQUESTS,
     BluesightRequest,
@@ -20,7 +18,9 @@ from pipeline.provider_requests import (
     ReplicateRequest,
     read_request,
 )
+from pipeline.report.dossier import Dossier
 from pipeline.requests import TrainRequest
+from pipeline.start.planning import fingerprint_request, resolve_plan
 from tests.unit.conftest import make_profile, make_request
 from tests.unit.dossiers import START
 

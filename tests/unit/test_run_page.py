@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.models import RunReport
-from pipeline.report import run_page
+from pipeline.report.figures import run_page
 from tests.unit.conftest import make_plan, make_profile, make_run
 
 

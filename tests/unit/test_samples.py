@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import archive, pictures, samples
+from pipeline.data import archive, pictures, samples
+from pipeline.data.exports import inspect_archive
+from pipeline.data.pairing import Label, pair_labels
 from pipeline.errors import ExportRejectedError
-from pipeline.exports import inspect_archive
 from pipeline.models import ExportReport
-from pipeline.pairing import Label, pair_labels
 from tests.unit.conftest import annotation, make_archive, make_export, make_plan, picture_bytes
 
 Write = Callable[[dict[str, Any]], Path]

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pipeline.decoding import Family, Reading, decode, preprocess
 from pipeline.models import Money, RunStatus, TrainingRun, Unit
+from pipeline.smoke.decoding import Family, Reading, decode, preprocess
 from providers.replicate.rates import Rates
 from sandbox.accounts import Account
 from sandbox.datasets import DataError

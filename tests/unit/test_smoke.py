@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline import smoke
-from pipeline.agreement import box_iou, count_found
 from pipeline.errors import InferenceError, OutputCheckError, OutputPathError
-from pipeline.inference import InferenceJob, InferenceResult, PictureReading
 from pipeline.models import (
     HostedReport,
     LabelledBox,
@@ -22,6 +19,9 @@ from pipeline.models import (
     Severity,
     SmokeReport,
 )
+from pipeline.smoke import judging
+from pipeline.smoke.agreement import box_iou, count_found
+from pipeline.smoke.inference import InferenceJob, InferenceResult, PictureReading
 
 LABELS = ("car", "dog")
 
@@ -51,7 +51,7 @@ class Bench:
         self.responds = True
         self._samples: list[SamplePicture] = []
         self._readings: list[PictureReading] = []
-        patch.setattr(smoke, "run_inference", self._answer)
+        patch.setattr(judging, "run_inference", self._answer)
 
     def add(self, labels: list[LabelledBox], seen: list[Prediction], tags: tuple[str, ...] = ()) -> None:
         """Add a picture, its labels and what the model will say about it."""
@@ -62,7 +62,7 @@ class Bench:
 
     def run(self, model: ModelArtifact, labels: tuple[str, ...] = LABELS, min_agreement: float = 0.5) -> SmokeReport:
         """Judge the model."""
-        return smoke.smoke_test(
+        return judging.smoke_test(
             model, tuple(self._samples), min_agreement=min_agreement, output_dir=self.folder / "run", labels=labels
         )
 
@@ -214,8 +214,8 @@ def test_classifiers_are_right_by_their_best_class(bench: Bench) -> None:
 
 def test_overlay_names_cannot_leave_their_folder(bench: Bench) -> None:
     """A file name from an export is reduced to plain letters."""
-    assert smoke._plain_name("../../etc/pass wd\x00") == "etc-pass-wd"
-    assert smoke._plain_name("日本") == "picture"
+    assert judging._plain_name("../../etc/pass wd\x00") == "etc-pass-wd"
+    assert judging._plain_name("日本") == "picture"
 
 
 def sample(*labels: LabelledBox) -> SamplePicture:
@@ -265,21 +265,21 @@ def test_a_semantic_region_over_everything_finds_nothing() -> None:
 
 def test_a_hosted_model_must_answer_everything_it_was_asked() -> None:
     """One answer that is of no use is one too many."""
-    smoke.check_hosted(_hosted(), min_agreement=0.5)
+    judging.check_hosted(_hosted(), min_agreement=0.5)
     with pytest.raises(OutputCheckError, match="answered 1 of 2 samples"):
-        smoke.check_hosted(_hosted(answered=1), min_agreement=0.5)
+        judging.check_hosted(_hosted(answered=1), min_agreement=0.5)
 
 
 def test_a_hosted_model_must_agree_with_its_labels() -> None:
     """As much as a model that runs here; without labels there is nothing to agree with."""
     with pytest.raises(OutputCheckError, match=r"agrees with 40\.0% of the labels, less than the 50\.0%"):
-        smoke.check_hosted(_hosted(agreement=0.4), min_agreement=0.5)
-    smoke.check_hosted(_hosted(agreement=None), min_agreement=0.5)
+        judging.check_hosted(_hosted(agreement=0.4), min_agreement=0.5)
+    judging.check_hosted(_hosted(agreement=None), min_agreement=0.5)
 
 
 def test_what_could_not_be_learned_is_no_verdict() -> None:
     """A provider whose inference is down says nothing about the model."""
-    smoke.check_hosted(_hosted(answered=0, agreement=0.0, inconclusive="unavailable"), min_agreement=0.5)
+    judging.check_hosted(_hosted(answered=0, agreement=0.0, inconclusive="unavailable"), min_agreement=0.5)
 
 
 def _hosted(**changes: object) -> HostedReport:

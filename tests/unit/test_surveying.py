@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline.errors import AuthenticationError, ConflictError, NotFoundError, ProviderUnavailableError
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, OperationState
-from pipeline.mending import close, end, hold_back
+from pipeline.journal.records import LOST_S, OperationOutcome, OperationState
+from pipeline.journal.store import Journal
 from pipeline.models import Money, RunHandle, RunStatus, Settlement, TrainingRun, Unit
-from pipeline.surveying import look_around, open_records, survey
-from pipeline.sweeping import LOST_S, Action, FlowKind, FlowState, Found, SweepClass, Watch
+from pipeline.sweep.mending import close, end, hold_back
+from pipeline.sweep.surveying import look_around, open_records, survey
+from pipeline.sweep.sweeping import Action, FlowKind, FlowState, Found, SweepClass, Watch
 from tests.databases import look as ask
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_profile, make_run
 from tests.unit.operations import HANDLE, NOW_S, OWNER, begin

@@ -17,11 +17,11 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Cancelling, Crashed, Paused, Scheduled
 
 from flows.sweep_runs import summarise
-from pipeline.journal import Journal
-from pipeline.mending import Mended
+from pipeline.journal.store import Journal
 from pipeline.models import RunStatus
 from pipeline.requests import SweepRequest
-from pipeline.sweeping import Action, FlowKind, FlowState, Found, SweepClass
+from pipeline.sweep.mending import Mended
+from pipeline.sweep.sweeping import Action, FlowKind, FlowState, Found, SweepClass
 from tasks import interruption, sweeping
 from tests.unit.conftest import FakeProvider, make_profile, make_run
 from tests.unit.operations import HANDLE, NOW_S, OWNER, begin

@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.deferring import LATE_S
-from pipeline.journal_records import Owner
+from pipeline.journal.records import LOST_S, Owner
 from pipeline.models import RunStatus, TrainingRun
 from pipeline.requests import SweepRequest
-from pipeline.sweeping import (
+from pipeline.sweep.sweeping import (
     IDLE_S,
-    LOST_S,
     NO_FLOW,
     Action,
     FlowKind,
@@ -25,6 +23,7 @@ from pipeline.sweeping import (
     decide,
     is_alive,
 )
+from pipeline.watch.deferring import LATE_S
 from tests.unit.conftest import make_request, make_run
 from tests.unit.operations import NOW_S, OWNER, make_record
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import tile_file
+from pipeline.data import tile_file
+from pipeline.data.tile_samples import SampleTile
+from pipeline.data.tiles import keep_tiles
 from pipeline.errors import ConfigurationError, ExportRejectedError, OutputPathError
-from pipeline.tile_samples import SampleTile
-from pipeline.tiles import keep_tiles
 from tests.unit.tile_files import make_dtype, make_tiles, write_tiles
 
 

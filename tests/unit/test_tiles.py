@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import tile_file, tile_format, tile_rules
+from pipeline.data import tile_file, tile_format, tile_rules
+from pipeline.data.remarks import MOST_OF_A_KIND
+from pipeline.data.tiles import TilesReport, inspect_tiles
 from pipeline.errors import ConfigurationError
 from pipeline.models import Severity
-from pipeline.remarks import MOST_OF_A_KIND
-from pipeline.tiles import TilesReport, inspect_tiles
 from tests.unit.tile_files import BANDS, make_dtype, make_tiles, write_tiles
 
 

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import tile_file
+from pipeline.data import tile_file
+from pipeline.data.tiles import inspect_tiles, keep_tiles
 from pipeline.errors import ExportRejectedError
 from pipeline.models import Severity
-from pipeline.tiles import inspect_tiles, keep_tiles
 from tests.unit.tile_files import make_dtype, make_tiles, write_tiles
 
 

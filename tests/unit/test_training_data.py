@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.data.training_data import inspect_data
 from pipeline.errors import ConfigurationError, ExportRejectedError
 from pipeline.models import ExportReport, ModelTask, Operation, TrainPlan
-from pipeline.planning import resolve_plan
 from pipeline.provider_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.requests import TrainRequest
-from pipeline.training_data import inspect_data
+from pipeline.start.planning import resolve_plan
 from tests.unit.conftest import FakeClock, FakeProvider, annotation, make_archive, make_profile, make_zip
 from tests.unit.portrait_folders import fill
 from tests.unit.tile_files import make_tiles, write_tiles

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pipeline.errors import OperationBusyError
-from pipeline.journal import Journal
-from pipeline.journal_records import OperationOutcome, Owner
-from pipeline.journal_rows import Intent
-from pipeline.reattaching import begins_alone
+from pipeline.journal.records import OperationOutcome, Owner
+from pipeline.journal.rows import Intent
+from pipeline.journal.store import Journal
+from pipeline.start.reattaching import begins_alone
 from tests.unit.conftest import make_estimate, make_plan, make_request
 
 NOON_S = 1_800_000_000.0

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import bounded_reads, packed, unpacking
+from pipeline.download import bounded_reads, packed, unpacking
+from pipeline.download.trained_config import MAX_CLASSES, TrainedConfig, read_config
+from pipeline.download.unpacking import UNPACKED_CONFIG_NAME, UNPACKED_NAME, UnpackedModel, unpack_model
 from pipeline.errors import ArtifactTooLargeError, OutputPathError, UnpackError
-from pipeline.trained_config import MAX_CLASSES, TrainedConfig, read_config
-from pipeline.unpacking import UNPACKED_CONFIG_NAME, UNPACKED_NAME, UnpackedModel, unpack_model
 
 MODEL = b"\x08\x08\x12\x07trainer" + bytes(range(256)) * 40
 CONFIG = {

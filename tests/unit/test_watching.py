@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.errors import ProviderUnavailableError
 from pipeline.models import CurvePoint, RunStatus, TrainingRun
-from pipeline.polling import Look
-from pipeline.watching import WatchLog, watch_run
+from pipeline.watch.polling import Look
+from pipeline.watch.watching import WatchLog, watch_run
 from tests.unit.conftest import POLICY, FakeClock, make_run
 
 DONE = make_run(RunStatus.COMPLETED)

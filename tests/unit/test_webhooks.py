@@ -14,7 +14,7 @@ import pytest
 
 from deployments import webhooks
 from deployments.webhooks import BODY_BYTES, create_app
-from pipeline.journal import Journal
+from pipeline.journal.store import Journal
 from tasks.webhooks import Receiver
 from tests.deliveries import NOW_S, OTHER_SECRET, Trickle, delivery
 from tests.unit.inbox import Inbox, Recorder

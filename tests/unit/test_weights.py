@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.collection import CANDIDATE_NAME, CollectedFile
+from pipeline.download.collection import CANDIDATE_NAME, CollectedFile
+from pipeline.download.weights import WEIGHTS_NAME, take_out_model
 from pipeline.errors import OutputPathError
 from pipeline.models import ModelArtifact, ModelFacts, ModelTask, Skipped, TrainPlan
-from pipeline.weights import WEIGHTS_NAME, take_out_model
 from sandbox.tinymodel import tiny_model
 from tests.unit.conftest import make_plan
 
@@ -86,6 +86,6 @@ def test_a_model_that_cannot_be_written_is_one_of_our_errors(tmp_path: Path, mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.weights.shutil.copyfile", full)
+    monkeypatch.setattr("pipeline.download.weights.shutil.copyfile", full)
     with pytest.raises(OutputPathError, match="No space left on device"):
         _take(tmp_path, tiny_model("yolox", ("stop",), seed=1))

@@ -1,0 +1,1 @@
+"""From the create to the end of the training: look, forecast, wait, cancel."""
