@@ -19,11 +19,12 @@ import httpx
 from sandbox.client import SandboxAccount
 from sandbox.launch import find_running
 
-ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "flows.train_pipeline", "--sandbox", "--dataset", "road-signs"]
 SHOWN = "python -m flows.train_pipeline --sandbox --dataset road-signs"
 KILLED_AT = "training: running"
 """What the first process has said when it is killed."""
+OWN_SETTINGS = ("TRAIN_PIPELINE_", "PREFECT_")
+"""What the demonstration does not take over from whoever runs it: another sandbox, journal or server."""
 
 
 def main() -> int:
@@ -32,17 +33,17 @@ def main() -> int:
         folder = Path(name)
         with rehearsal_home(folder) as environment:
             say(f"$ {SHOWN}")
-            kill_in_mid_training(environment)
+            kill_in_mid_training(folder, environment)
             say("\n>>> killed with SIGKILL: no signal handler, no farewell. The training goes on at the provider.")
             say(f"\n$ {SHOWN}")
-            code = subprocess.run(COMMAND, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603 - our own module
+            code = subprocess.run(COMMAND, cwd=folder, env=environment, check=False).returncode  # noqa: S603 - our own module
             return code or judge(folder)
 
 
-def kill_in_mid_training(environment: dict[str, str]) -> None:
+def kill_in_mid_training(folder: Path, environment: dict[str, str]) -> None:
     """Start the command and kill it, and all that it started but the sandbox, once the training runs."""
     process = subprocess.Popen(  # noqa: S603 - our own module
-        COMMAND, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        COMMAND, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     for line in process.stderr or ():
         sys.stderr.write(line)
@@ -73,7 +74,8 @@ def rehearsal_home(folder: Path) -> Iterator[dict[str, str]]:
         "TRAIN_PIPELINE_JOURNAL": folder / "journal.db",
     }
     try:
-        yield {**os.environ, **{name: str(path) for name, path in settings.items()}}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN_SETTINGS)}
+        yield {**inherited, **{name: str(path) for name, path in settings.items()}}
     finally:
         found = find_running(sandbox_home(folder))
         if found is not None:

@@ -1,4 +1,4 @@
-"""The README's table of providers, made from their profiles: ``python -m docs.provider_table`` prints it."""
+"""The README's tables of providers, made from their profiles: ``python -m docs.provider_table`` prints them."""
 
 from __future__ import annotations
 
@@ -57,18 +57,38 @@ FEATURES: tuple[tuple[str, Callable[[ProviderProfile], str]], ...] = (
 )
 """Each feature, and how a profile tells of it."""
 
+HOW: dict[str, str] = {
+    "pictograph": "the run's name and its idempotency key carry the operation; "
+    "after any doubt the list of runs decides",
+    "replicate": "the address of the training data carries the operation; "
+    "after any doubt the list of trainings decides",
+    "bluesight": "nothing can be looked up: a create whose answer was lost is not sent again and the run stops, unless "
+    "`--on-unknown-create repeat` says otherwise",
+    "photogpt": "one model for each attempt; what starts it is sent again once, and only after the model was seen "
+    "not to have begun",
+}
+"""How each provider's guarantee is kept; keys are the profiles' names."""
+
 
 def _offered(fact: bool) -> str:
     return YES if fact else NOT_OFFERED
 
 
-def render() -> str:
-    """Return the table as Markdown."""
-    head = ["", *(profile.title for profile in PROFILES)]
+def features() -> str:
+    """Return the table of features as Markdown."""
     rows = [[name, *(tell(profile) for profile in PROFILES)] for name, tell in FEATURES]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _table(["", *(profile.title for profile in PROFILES)], rows)
+
+
+def guarantees() -> str:
+    """Return the table of what is promised about paying once, as Markdown."""
+    rows = [[profile.title, _ONCE[profile.guarantee], HOW[profile.name]] for profile in PROFILES]
+    return _table(["provider", "one request, one paid training", "how"], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
 
 
 if __name__ == "__main__":
-    print(render())  # noqa: T201 - what it is for
+    print(features(), guarantees(), sep="\n\n")  # noqa: T201 - what it is for

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from tests.servers import free_port
 from tests.waiting import eventually
 
 SECRET = SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -91,12 +91,13 @@ def send(app: FastAPI, *requests: httpx.Request, until: Callable[[], object] = l
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an application from a thread until it is not needed any more; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), access_log=False, log_level="warning"))
-    thread = threading.Thread(target=server.run, name="served", daemon=True)
-    thread.start()
-    eventually(lambda: server.started or not thread.is_alive(), "the server")
-    try:
-        yield f"http://127.0.0.1:{server.config.port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=server.run, args=([door],), name="served", daemon=True)
+        thread.start()
+        eventually(lambda: server.started or not thread.is_alive(), "the server")
+        try:
+            yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

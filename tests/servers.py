@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
 from tests.waiting import end, eventually
 
+PORTS_TRIED = 3
 START_S = 120.0
 """Longest wait for a server, on a busy machine with a new database."""
 
@@ -63,7 +64,19 @@ def running(command: list[str], health: str, log: Path, **environment: str) -> I
 @contextmanager
 def running_prefect(home: Path, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Serve Prefect with its database in ``home``; yields the API's address and the server's process."""
-    port = port or free_port()
+    with ExitStack() as stack:
+        for tries_left in reversed(range(1 if port is not None else PORTS_TRIED)):
+            try:
+                served = stack.enter_context(_prefect_at(home, port or free_port()))
+                break
+            except AssertionError:  # somebody else has taken the port meanwhile
+                if not tries_left:
+                    raise
+        yield served
+
+
+@contextmanager
+def _prefect_at(home: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     api = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     # Its pages ask port 4200, whatever --port says, unless they are told where it is.

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE_S = 180.0
+"""Longest wait for what should come: what does not come is a fault, and a busy machine is none."""
 
 
-def eventually(look: Callable[[], T], what: str = "", *, within_s: float = 60.0, pause_s: float = 0.02) -> T:
+def eventually(look: Callable[[], T], what: str = "", *, within_s: float = PATIENCE_S, pause_s: float = 0.02) -> T:
     """Return the first look that is true or not empty.
 
     Raises:

@@ -19,6 +19,8 @@ from pipeline.requests import TrainRequest
 
 LEASE_S = 90.0
 """Seconds after its last sign of life for which a process on another machine is taken to live."""
+LET_GO_S = 20.0
+"""Seconds that a sign of life on its way is waited for, which a journal that is down may hold up."""
 RENEW_S = 20.0
 """Seconds between signs of life."""
 _PAUSE_S = 5.0
@@ -161,7 +163,7 @@ class Lease:
         """Let go, as far as the journal can be reached: without that it lapses."""
         self._ended.set()
         if self._thread is not None and self._key is not None:
-            self._thread.join(self._renew_s)
+            self._thread.join(LET_GO_S)  # or a last sign of life would take it back
             key = self._key
             self._try(lambda journal: journal.release(key, self._owner))
 

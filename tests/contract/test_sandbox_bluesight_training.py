@@ -58,6 +58,7 @@ def test_a_training_holds_up_its_account(server: SandboxServer) -> None:
             except httpx.ReadTimeout:
                 waits += 1
                 if waits == 1:
+                    eventually(lambda: progress_of(server.home).get("step"), "the training")
                     with pytest.raises(httpx.ReadTimeout):
                         api.http.post(
                             "/training/jobs", json={"task": "classification", "training_file": "f"}, timeout=0.2

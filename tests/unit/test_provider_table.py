@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from docs.provider_table import FEATURES, PROFILES, render
+import pytest
+
+from docs.provider_table import FEATURES, HOW, PROFILES, features, guarantees
 from pipeline.provider_requests import REQUESTS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-def test_the_readme_shows_the_table() -> None:
+@pytest.mark.parametrize("table", [features, guarantees])
+def test_the_readme_shows_the_tables(table: Callable[[], str]) -> None:
     """``python -m docs.provider_table`` prints what belongs there."""
-    assert render() in README.read_text(encoding="utf-8")
+    assert table() in README.read_text(encoding="utf-8")
 
 
 def test_every_provider_that_can_be_asked_is_in_it() -> None:
     """In the order of the requests, and with no feature told twice."""
     assert [profile.name for profile in PROFILES] == list(REQUESTS)
+    assert list(HOW) == list(REQUESTS)
     assert len({name for name, _ in FEATURES}) == len(FEATURES)
 
 
