@@ -410,6 +410,8 @@ class TrainingRun(Value):
     """Seconds to go as the provider predicts them."""
     pipeline: str | None = None
     """The provider's training pipeline."""
+    trained_on: tuple[str, ...] = ()
+    """What the provider calls the data set, by id and by name; empty where it does not say."""
     gpu: str | None = None
     """Concrete GPU tier."""
     metrics: dict[str, JsonValue] = Field(default_factory=dict)

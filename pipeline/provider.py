@@ -124,6 +124,13 @@ class Provider(Protocol):
             ProviderError: With ``context.outcome_unknown`` set when the run may exist although no answer came.
         """
 
+    def check_adopted(self, plan: TrainPlan, run: TrainingRun) -> None:
+        """Refuse a run that was started by hand and shows that it trains something else than the plan asks for.
+
+        Raises:
+            ConfigurationError: It does; the error names the field.
+        """
+
     def get_run(self, handle: RunHandle) -> TrainingRun:
         """Look at a run once."""
 

@@ -24,6 +24,7 @@ from pipeline.errors import (
     UnexpectedResponseError,
 )
 from pipeline.models import Money, Unit
+from providers.figures import figure_of
 
 _LONGEST_MESSAGE = 500
 _LONGEST_CODE = 100
@@ -122,9 +123,9 @@ def read_error_body(payload: object, text: str = "") -> ErrorBody:
 
 def _first_number(details: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
-        value = details.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return round(value)
+        figure = figure_of(details.get(name))
+        if figure is not None:
+            return round(figure)
     return None
 
 

@@ -69,7 +69,7 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # figures that no calendar has
             return None
         # A date with zone "-0000" reads back without one; HTTP dates are always GMT.
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s

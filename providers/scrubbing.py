@@ -1,4 +1,7 @@
-"""Takes a key out of whatever a server sends back: spelled out, or escaped the way JSON, HTML or a URL would."""
+"""Takes out of whatever a server sends back what nothing later could bear: a key, and characters that cannot be stored.
+
+A key is found spelled out, or escaped the way JSON, HTML or a URL would.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,20 @@ import re
 from pydantic import JsonValue, SecretStr
 
 REDACTED = "[redacted]"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Half of a character that JSON wrote as two escapes; no database and no file takes it.
 
 
 class Scrubber:
-    """Knows one key and removes it; without a key it changes nothing."""
+    """Knows one key and removes it; without a key it only replaces what is no character."""
 
     def __init__(self, key: SecretStr | None = None) -> None:
         spelled = "".join(map(_spellings, key.get_secret_value())) if key is not None else "(?!)"
         self._pattern = re.compile(spelled)
 
     def text(self, text: str) -> str:
-        """Return the text without the key."""
-        return self._pattern.sub(REDACTED, text)
+        """Return the text without the key, and with U+FFFD for every half of a character."""
+        return self._pattern.sub(REDACTED, _LONE_SURROGATE.sub("\ufffd", text))
 
     def header(self, value: str | None) -> str | None:
         """Return a header's value without the key; None where there is no such header."""

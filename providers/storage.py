@@ -29,7 +29,8 @@ LEAST_READ_S = 60.0
 """Least seconds to wait for the next bytes of a file, however short the API's timeout is: storages pause for longer."""
 _MD5_HEX = re.compile(r'"?([0-9a-f]{32})"?', re.IGNORECASE)
 _OBJECT_STORE_HEADERS = ("x-amz-", "x-goog-", "x-guploader-")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_WHOLE_NUMBER = re.compile(r"\d{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 # What storages answer to a signature that has expired or does not fit any more: a new one may help.
 _SIGNATURE_REFUSED = frozenset({400, 401, 403})
 
@@ -84,7 +85,7 @@ def read_digests(headers: httpx.Headers, *, whole: bool) -> tuple[dict[str, str]
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().isdecimal() else None
+    return int(text) if text is not None and _WHOLE_NUMBER.fullmatch(text.strip()) else None
 
 
 class SignedStorage:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic import WrapValidator as Wrap
 
+from providers.figures import MOST
 from providers.http import ApiReply
 
 
@@ -43,10 +44,13 @@ def _as_objects(value: Any) -> Any:
     return tuple(entry for entry in value if isinstance(entry, dict)) if isinstance(value, list) else ()
 
 
+# Strict: what an answer is useless without, in bounds that can be counted with and stored.
+Amount = Annotated[int, Field(ge=-MOST, le=MOST)]
+Figure = Annotated[float, Field(ge=-MOST, le=MOST)]
 # Decoration: a value we cannot read is as good as none, and never a reason to lose sight of a paid run.
 Text = Annotated[str | None, Wrap(_or_none)]
-Whole = Annotated[int | None, Wrap(_or_none)]
-Real = Annotated[float | None, Wrap(_or_none)]
+Whole = Annotated[Amount | None, Wrap(_or_none)]
+Real = Annotated[Figure | None, Wrap(_or_none)]
 Flag = Annotated[bool | None, Wrap(_or_none)]
 Moment = Annotated[datetime | None, AfterValidator(_aware), Wrap(_or_none)]
 JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(_as_object)]

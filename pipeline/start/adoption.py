@@ -64,9 +64,7 @@ def take_by_id(provider: Provider, plan: TrainPlan, run_id: str) -> TrainingRun:
     except NotFoundError as error:
         message = f"adopt={run_id!r} is no run of this account ({error}); give the id the provider shows"
         raise ConfigurationError(message, ErrorContext(operation="training.get", field="adopt")) from error
-    if found.handle.dataset != dataset:
-        message = f"adopt={run_id!r} trains on data set {found.handle.dataset!r}, not {dataset!r}; name that one"
-        raise ConfigurationError(message, ErrorContext(field="dataset", run_id=run_id))
+    provider.check_adopted(plan, found)
     return adopt(plan, found)
 
 

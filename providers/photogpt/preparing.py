@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from pipeline.errors import ErrorContext, NotFoundError, ProviderError, UnexpectedResponseError, is_retryable
 from pipeline.models import TrainPlan
 from pipeline.provider_requests import PhotogptRequest
+from pipeline.watch.polling import RETRY_AFTER_MOST_S
 from providers.photogpt.images import Images, Upload
 from providers.photogpt.models import Models
 from providers.photogpt.notes import NoteBook
@@ -162,7 +163,8 @@ class _Filling:
                 return
             trouble = self._upload(missing)
             if trouble is not None:
-                self._work.clock.sleep(max(self._work.wait_s, trouble.context.retry_after_s or 0.0))
+                wait_s = max(self._work.wait_s, trouble.context.retry_after_s or 0.0)
+                self._work.clock.sleep(min(wait_s, RETRY_AFTER_MOST_S))
         if trouble is not None:
             raise trouble
         raise _StartOverError(f"the pictures of model {self._model_id} do not stay as they were uploaded")

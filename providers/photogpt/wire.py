@@ -90,6 +90,6 @@ def _time_of(identifier: str) -> datetime | None:
     """Return the time in a UUID of version 7."""
     try:
         read = uuid.UUID(identifier)
-    except ValueError:
+        return datetime.fromtimestamp((read.int >> 80) / 1000, UTC) if read.version == 7 else None
+    except (ValueError, OverflowError, OSError):  # no UUID, or one of a year that the calendar does not have
         return None
-    return datetime.fromtimestamp((read.int >> 80) / 1000, UTC) if read.version == 7 else None

@@ -44,6 +44,7 @@ from pipeline.provider import ByteStream, Notes, ResumePoint
 from pipeline.provider_requests import PictographRequest
 from providers.adapters import Adapter
 from providers.http import ApiClient, ClientOptions
+from providers.pictograph.adopting import check_dataset
 from providers.pictograph.credits import Credits
 from providers.pictograph.exports import Datasets, Exports, export_key
 from providers.pictograph.jobs import Jobs
@@ -202,6 +203,14 @@ class PictographProvider(Adapter):
             ProviderError: With ``context.outcome_unknown`` set when the run may exist although no answer came.
         """
         return self.training.create(TrainingSpec.model_validate(order), plan.run_name, key=plan.operation_key)
+
+    def check_adopted(self, plan: TrainPlan, run: TrainingRun) -> None:
+        """Compare the data set that a run shows with the one that is asked for.
+
+        Raises:
+            ConfigurationError: It is another one.
+        """
+        check_dataset(self.datasets, plan.request.dataset, run)
 
     def get_run(self, handle: RunHandle) -> TrainingRun:
         """Look at a run once."""

@@ -5,6 +5,8 @@ Source: https://docs.pictograph.io and the seed documents, checked 2026-11-20.
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field, JsonValue
 
 from pipeline.models import (
@@ -22,6 +24,7 @@ from providers.pictograph.values import Dataset, ModelFile, ModelRecord, ModelVe
 from providers.wire import Flag, JsonObject, Moment, Names, Objects, Real, Text, Whole, Wire, names_of
 
 PROVIDER = "pictograph"
+_LABEL = re.compile(r"\d{1,9}")
 MODEL_TASKS: dict[str, ModelTask] = {task.value: task for task in ModelTask}
 
 
@@ -77,6 +80,7 @@ class RunWire(Wire):
     id: str
     name: str
     status: str
+    dataset_id: Text = None
     dataset_name: Text = None
     pipeline_type: Text = None
     gpu_type: Text = None
@@ -106,6 +110,7 @@ class RunWire(Wire):
             total_epochs=self.total_epochs,
             eta_s=self.eta_seconds,
             pipeline=self.pipeline_type,
+            trained_on=tuple(name for name in (self.dataset_id, self.dataset_name) if name),
             gpu=self.gpu_type,
             metrics=self.metrics,
             model_id=self.model_id,
@@ -129,7 +134,7 @@ def read_classes(mapping: object) -> tuple[str, ...]:
     listed = mapping.get("classes", mapping.get("class_names"))
     if listed is not None:
         return read_classes(listed)
-    indexed = {int(key): name for key, name in mapping.items() if str(key).isdecimal() and isinstance(name, str)}
+    indexed = {int(key): name for key, name in mapping.items() if _LABEL.fullmatch(str(key)) and isinstance(name, str)}
     return tuple(indexed[index] for index in sorted(indexed))
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue
 
 from pipeline.models import Money, Unit
 from providers.pictograph.values import Balance, Blocker, LedgerEntry, PriceEstimate, TrainingQuote
-from providers.wire import Flag, JsonObject, Moment, Objects, Text, Whole, Wire
+from providers.wire import Amount, Figure, Flag, JsonObject, Moment, Objects, Text, Whole, Wire
 
 
 def _money(amount: int | None, unit: Unit) -> Money | None:
@@ -45,7 +45,7 @@ class LedgerEntryWire(Wire):
 
     id: str
     operation: str
-    amount: float
+    amount: Figure
     created_at: Moment = None
     description: Text = None
     metadata: JsonObject = Field(default_factory=dict)
@@ -66,13 +66,13 @@ class EstimateWire(Wire):
     """GET /credits/estimate."""
 
     operation: str
-    quantity: float
+    quantity: Figure
     sufficient: bool = False
-    micro_usd_per_unit: int | None = None
-    total_micro_usd: int | None = None
+    micro_usd_per_unit: Amount | None = None
+    total_micro_usd: Amount | None = None
     remaining_micro_usd: Whole = None
-    credits_per_unit: int | None = None
-    total_credits: int | None = None
+    credits_per_unit: Amount | None = None
+    total_credits: Amount | None = None
     credits_remaining: Whole = None
 
     def to_value(self) -> PriceEstimate | None:
@@ -95,9 +95,9 @@ class EstimateWire(Wire):
 
 
 class _QuotePrice(Wire):
-    minutes: float
-    micro_usd_per_minute: int
-    total_micro_usd: int
+    minutes: Figure
+    micro_usd_per_minute: Amount
+    total_micro_usd: Amount
 
 
 class _QuoteBalance(Wire):

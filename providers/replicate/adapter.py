@@ -24,6 +24,7 @@ from pipeline.models import (
     Money,
     ProviderProfile,
     RunHandle,
+    RunStatus,
     Settlement,
     TrainingRun,
     TrainPlan,
@@ -39,7 +40,7 @@ from providers.replicate.errors import replicate_error
 from providers.replicate.files import Files
 from providers.replicate.models import Models
 from providers.replicate.predictions import Predictions
-from providers.replicate.rates import Rates
+from providers.replicate.rates import Rates, never_ran
 from providers.replicate.schema import fill_inputs
 from providers.replicate.search import RunSearch, twins
 from providers.replicate.secrecy import Redaction
@@ -53,6 +54,7 @@ from providers.sides import check_side
 
 logger = logging.getLogger(__name__)
 
+_BASE_URL = "REPLICATE_BASE_URL"
 _PAGE = 100
 
 
@@ -96,15 +98,22 @@ class ReplicateProvider(WithoutExports):
 
         Raises:
             AuthenticationError: The key is not accepted.
-            ConfigurationError: One of them cannot be used; the error names the field.
+            ConfigurationError: One of them cannot be used, or the address is not the API's; the error names which.
         """
         request = plan.asked_of(ReplicateRequest)
-        username = self.accounts.get().username
+        username = self._username()
         expected = self._profile.sandbox
-        check_side(from_sandbox=self._session.from_sandbox, expected=expected, variable="REPLICATE_BASE_URL")
+        check_side(from_sandbox=self._session.from_sandbox, expected=expected, variable=_BASE_URL)
         check_archive(request)
         fill_inputs(request, self._trainer(request), self._setup.secret_inputs)
         self._check_destination(request, username)
+
+    def _username(self) -> str:
+        try:
+            return self.accounts.get().username
+        except NotFoundError as error:
+            message = f"{_BASE_URL} does not lead to Replicate's API, whose address is named without /v1 ({error})"
+            raise ConfigurationError(message, ErrorContext("account.get", field=_BASE_URL)) from error
 
     def _trainer(self, request: ReplicateRequest) -> VersionWire:
         try:
@@ -191,6 +200,22 @@ class ReplicateProvider(WithoutExports):
         handle = RunHandle(provider=PROVIDER, run_id=training.id, name=plan.run_name, dataset=request.dataset)
         return training.to_value(handle, gpu=request.hardware)
 
+    def check_adopted(self, plan: TrainPlan, run: TrainingRun) -> None:
+        """Compare the model that a run pushed its version to, once it shows one, with the destination asked for.
+
+        Raises:
+            ConfigurationError: It is another one.
+        """
+        pushed_to, colon, _ = (run.model_id or "").partition(":")
+        destination, run_id = plan.asked_of(ReplicateRequest).destination, run.handle.run_id
+        if colon and pushed_to.lower() != destination.lower():
+            message = (
+                f"adopt={run_id!r} made a version of {pushed_to!r}, not of {destination!r}; give that as destination"
+            )
+            raise ConfigurationError(
+                message, ErrorContext(operation="training.get", field="destination", run_id=run_id)
+            )
+
     def get_run(self, handle: RunHandle) -> TrainingRun:
         """Look at a run once."""
         return self.trainings.get(handle.run_id).to_value(handle, gpu=self._setup.hardware)
@@ -220,10 +245,13 @@ class ReplicateProvider(WithoutExports):
         return self.trainings.cancel(handle.run_id).to_value(handle, gpu=self._setup.hardware)
 
     def settle(self, run: TrainingRun) -> Settlement | None:
-        """Multiply the seconds an ended run was billed for with its hardware's rate; none where they are not known.
+        """Multiply the seconds an ended run was billed for with its hardware's rate.
+
+        None of a completed run that shows none.
 
         Raises:
-            NotOfferedError: The hardware is not known here or has no rate: what is held for the run stays held.
+            NotOfferedError: The hardware is not known here or has no rate, or a run that may have run shows no seconds:
+                what is held for the run stays held.
         """
         if not run.status.is_terminal:
             return None
@@ -233,10 +261,25 @@ class ReplicateProvider(WithoutExports):
                 f"Replicate shows no bill, and hardware {hardware!r} of run {run.handle.run_id!r} has no rate here."
             )
             raise NotOfferedError(message, ErrorContext(operation="settle", run_id=run.handle.run_id))
-        charged = self.rates.charge(run, hardware)
-        if charged is None:
+        charged = self.rates.charge(run, hardware) or self._charge_seen(run.handle, hardware)
+        if charged is not None:
+            return Settlement(charged=charged, refunded=Money(amount=0, unit=Unit.MICRO_USD))
+        if run.status is RunStatus.COMPLETED:
             return None
-        return Settlement(charged=charged, refunded=Money(amount=0, unit=Unit.MICRO_USD))
+        message = f"Replicate does not show how long run {run.handle.run_id!r} ran: see there what it was billed."
+        raise NotOfferedError(message, ErrorContext(operation="settle", run_id=run.handle.run_id))
+
+    def _charge_seen(self, handle: RunHandle, hardware: str) -> Money | None:
+        """Look again, for the answer to a cancel and a row of a list show less, and return what was billed, if known.
+
+        What never ran is free.
+        """
+        try:
+            seen = self.get_run(handle)
+        except NotFoundError:
+            return None
+        free = Money(amount=0, unit=Unit.MICRO_USD) if never_ran(seen) else None
+        return self.rates.charge(seen, hardware) or free if seen.status.is_terminal else None
 
     def get_model(self, run: TrainingRun) -> ModelFacts:
         """Describe the model a completed run made: the version it pushed, and the weights beside it.

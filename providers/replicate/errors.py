@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 
 from pipeline.errors import ErrorContext, ProviderError
+from providers.figures import figure_of
 from providers.http_errors import ErrorBody, status_error
 from providers.replicate.secrecy import Redaction
 
@@ -39,13 +39,9 @@ def _sentence(body: ErrorBody) -> str | None:
 
 
 def _delay_s(body: ErrorBody, header_s: float | None) -> float | None:
-    named = [header_s, _number(body.details.get("retry_after")), _in_words(body.message)]
+    named = [header_s, figure_of(body.details.get("retry_after")), _in_words(body.message)]
     delays = [delay for delay in named if delay is not None and delay > 0]
     return min(max(delays), LONGEST_DELAY_S) if delays else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _in_words(message: str | None) -> float | None:

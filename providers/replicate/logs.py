@@ -8,8 +8,8 @@ from dataclasses import dataclass
 _LAST_CHARACTERS = 65_536
 """A log comes whole at every look and may be long; a bar further back than this says nothing of now."""
 # A count with a unit ("1.2M/5M") is no count of steps, so nothing but space or the bracket may follow it.
-_BAR = re.compile(r"\s*(\d{1,3})%\s*\|.+?\|\s*(\d+)/(\d+)(?=\s|$)(?:\s*\[[^\]<]*<\s*([^,\]]+))?")
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})")
+_BAR = re.compile(r"\s*(\d{1,3})%\s*\|.+?\|\s*(\d{1,15})/(\d{1,15})(?=\s|$)(?:\s*\[[^\]<]*<\s*([^,\]]+))?")
+_CLOCK = re.compile(r"(?:(\d{1,9}):)?(\d{1,2}):(\d{2})")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.models import CostEstimate, Money, RunStatus, TrainingRun, Unit
 from pipeline.provider_requests import ReplicateRequest
+from providers.figures import figure_of
+from providers.replicate.wire import ABORTED
 
 RATES_DATE = "2025"
 """When the prices were published."""
@@ -72,17 +74,28 @@ class Rates:
     def charge(self, run: TrainingRun, hardware: str) -> Money | None:
         """Return what an ended run was billed; none where its seconds or the hardware's rate are not known."""
         rate, seconds = self.of(hardware), billed_s(run)
-        return None if rate is None or seconds is None else _money(rate * seconds)
+        if rate is None or seconds is None or figure_of(rate * seconds) is None:
+            return None
+        return _money(rate * seconds)
 
 
 def billed_s(run: TrainingRun) -> float | None:
-    """Return the seconds an ended run is billed for; none where they are not known."""
-    measured = run.metrics.get("predict_time")
-    if isinstance(measured, (int, float)) and not isinstance(measured, bool):
-        return max(float(measured), 0.0)
-    if run.started_at is None:
-        return None if run.status is RunStatus.COMPLETED else 0.0  # it never ran
-    return None if run.completed_at is None else max((run.completed_at - run.started_at).total_seconds(), 0.0)
+    """Return the seconds an ended run is billed for; none where they are not known.
+
+    That no start is shown says nothing: the answer to a cancel may leave it out.
+    """
+    measured = figure_of(run.metrics.get("predict_time"))
+    if measured is not None:
+        return max(measured, 0.0)
+    if run.started_at is not None and run.completed_at is not None:
+        return max((run.completed_at - run.started_at).total_seconds(), 0.0)
+    return 0.0 if run.provider_status == ABORTED else None
+
+
+def never_ran(run: TrainingRun) -> bool:
+    """Tell whether a look at a run, after its end, says that it ended without a start."""
+    began = run.started_at is not None or "predict_time" in run.metrics
+    return run.status in {RunStatus.FAILED, RunStatus.CANCELLED} and not began
 
 
 def _respelled(hardware: str) -> str:

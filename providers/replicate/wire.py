@@ -12,19 +12,22 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, JsonValue
 
 from pipeline.models import RunHandle, RunStatus, TrainingRun
+from providers.figures import figure_of
 from providers.replicate.logs import read_progress
 from providers.wire import Flag, JsonObject, Moment, Text, Whole, Wire
 
 PROVIDER = "replicate"
+ABORTED = "aborted"
+"""Their word for a run that ended before it ever ran."""
 STATUSES: dict[str, RunStatus] = {
     "starting": RunStatus.QUEUED,
     "processing": RunStatus.RUNNING,
     "succeeded": RunStatus.COMPLETED,
     "failed": RunStatus.FAILED,
     "canceled": RunStatus.CANCELLED,
-    "aborted": RunStatus.CANCELLED,
+    ABORTED: RunStatus.CANCELLED,
 }
-"""Their word to ours; ``aborted`` ended before it ever ran."""
+"""Their word to ours."""
 
 
 def _as_text(value: Any) -> Any:
@@ -184,5 +187,4 @@ class PredictionWire(Wire):
     @property
     def predict_time_s(self) -> float | None:
         """Seconds the model ran, where the answer says so."""
-        value = self.metrics.get("predict_time")
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return figure_of(self.metrics.get("predict_time"))

@@ -118,7 +118,7 @@ def test_every_field_but_the_least_may_be_missing_or_nonsense(bench: Bench) -> N
     shown = answered[bench.vendor.envelope] if bench.vendor.envelope else answered
     read = 0
     for name in shown:
-        for value in (..., None, {"odd": [1]}, "\u2603"):
+        for value in (..., None, {"odd": [1]}, "\u2603", "\ud83d"):
             changed = {key: entry for key, entry in shown.items() if key != name}
             changed |= {} if value is ... else {name: value}
             body = json.dumps({**answered, bench.vendor.envelope: changed} if bench.vendor.envelope else changed)
@@ -130,8 +130,9 @@ def test_every_field_but_the_least_may_be_missing_or_nonsense(bench: Bench) -> N
             read += 1
             assert seen.handle.run_id == run.handle.run_id, (name, value)
             assert not seen.status.is_terminal, (name, value)
+            assert seen.model_dump_json(), (name, value)
     # Of what an answer holds only its identity and its status are needed.
-    assert read >= 4 * (len(shown) - 3)
+    assert read >= 5 * (len(shown) - 3)
 
 
 def test_a_list_that_cannot_be_read_is_not_empty(bench: Bench) -> None:

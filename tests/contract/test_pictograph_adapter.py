@@ -12,6 +12,7 @@ from pictograph.exceptions import ServerError
 
 from pipeline.errors import (
     AuthenticationError,
+    ConfigurationError,
     ConflictError,
     InsufficientCreditsError,
     InvalidRequestError,
@@ -24,6 +25,7 @@ from pipeline.errors import (
     UnexpectedResponseError,
 )
 from pipeline.models import ModelTask, RunStatus, Unit
+from pipeline.start.adoption import take_by_id
 from providers.connect import connect
 from sandbox.settings import REQUESTABLE
 from tests.contract.pictograph_accounts import (
@@ -311,3 +313,15 @@ def test_a_list_that_the_published_client_cannot_read(new_account: NewAccount) -
         assert [model.name for model in client.models.list()] == [run.handle.name]
         account.control.configure(pipelines=[name for name in REQUESTABLE if name != "detectron2"])
         assert list(client.training.list()) == []
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_run_started_by_hand_is_held_to_its_data_set(new_account: NewAccount, dialect: str) -> None:
+    """In every dialect a run shows what it trains: another data set's is refused, the same one's is taken over."""
+    account = new_account(**DIALECTS[dialect], script=ENDLESS)
+    run_id = account.run()[2].handle.run_id
+    account.control.add_dataset("birds", count=5)
+    with pytest.raises(ConfigurationError, match="not 'birds'") as caught:
+        take_by_id(account.provider, account.plan(dataset="birds"), run_id)
+    assert caught.value.context.field == "dataset"
+    assert take_by_id(account.provider, account.plan(), run_id).adopted

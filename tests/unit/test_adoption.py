@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import ConfigurationError, ProviderUnavailableError
-from pipeline.start.adoption import check_fit, find_earlier
+from pipeline.errors import ConfigurationError, NotFoundError, ProviderUnavailableError
+from pipeline.start.adoption import check_fit, find_earlier, take_by_id
 from tests.unit.conftest import FakeProvider, Script, make_plan, make_run
 
 
@@ -37,3 +37,20 @@ def test_a_run_of_another_pipeline_is_not_read_as_this_one() -> None:
     assert caught.value.context.field == "operation"
     check_fit(make_plan(), make_run(pipeline=None))
     check_fit(make_plan(), make_run(pipeline="yolox", gpu="h100"))
+
+
+def test_a_run_started_by_hand_is_asked_what_it_trains() -> None:
+    """The adapter knows what its vendor shows of a run; what it refuses is not taken over."""
+    run, refusal = make_run(), ConfigurationError("another data set")
+    provider = FakeProvider(get_run=Script(run), check_adopted=Script(None, refusal))
+    assert take_by_id(provider, make_plan(), "r1") == run.model_copy(update={"adopted": True})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="another data set"):
+        take_by_id(provider, make_plan(), "r1")  # type: ignore[arg-type]
+
+
+def test_a_run_started_by_hand_that_is_not_there_is_named() -> None:
+    """By the field that named it."""
+    provider = FakeProvider(get_run=Script(NotFoundError("404")))
+    with pytest.raises(ConfigurationError, match="adopt='r1' is no run of this account") as caught:
+        take_by_id(provider, make_plan(), "r1")  # type: ignore[arg-type]
+    assert caught.value.context.field == "adopt"

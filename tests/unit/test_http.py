@@ -224,6 +224,45 @@ def test_the_key_is_in_no_repr_and_no_answer() -> None:
     assert CANARY not in repr(client) + repr(vars(client)) + repr(reply) + repr(wire.seen)
 
 
+HALVES = {
+    "value": {"name": "half \ud83d of it"},
+    "name": {"\ude00": 1},
+    "nested": {"rows": [{"logs": ["\ud83d", {"\ud83d": "\udfff\ud800"}]}]},
+}
+
+
+@pytest.mark.parametrize("answer", HALVES.values(), ids=HALVES.keys())
+def test_half_a_character_is_none_in_an_answer(answer: dict[str, Any]) -> None:
+    """JSON may hold it, and nothing that stores or shows an answer can take it: it is replaced, in names as well."""
+    read = answering(200, text=json.dumps(answer)).call().payload
+    shown = json.dumps(read, ensure_ascii=False)
+    assert "\ufffd" in shown.encode().decode()
+    assert re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(answer, ensure_ascii=False)) == shown
+
+
+def test_a_whole_character_in_two_escapes_stays() -> None:
+    """Most of what is written in two halves is one character."""
+    assert answering(200, text='{"a": "\\ud83d\\ude00"}').call().payload == {"a": "\U0001f600"}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(400, text=json.dumps({"detail": "no \ud83d"})),
+        httpx.Response(409, text=json.dumps({"error": {"code": "\ud83d", "message": "no"}})),
+        httpx.Response(422, text=json.dumps({"detail": [{"loc": ["\ud83d"], "msg": "\ud83d"}]})),
+        httpx.Response(400, content=b"no +2D0-", headers={"Content-Type": "text/plain; charset=utf-7"}),
+    ],
+    ids=["message", "code", "field", "text"],
+)
+def test_half_a_character_is_none_in_an_error(response: httpx.Response) -> None:
+    """Errors are stored and shown like answers."""
+    with pytest.raises(ProviderError) as caught:
+        sequence(response).call()
+    said = f"{caught.value}{caught.value.context}"
+    assert "\ufffd" in said.encode().decode()
+
+
 @pytest.mark.parametrize("key", ["", "with space", "line\nbreak", "schlüssel", "tab\t"])
 def test_an_unsendable_key_is_refused_before_httpx_sees_it(key: str) -> None:
     """A key no header can carry is a configuration error that does not repeat it."""

@@ -17,6 +17,7 @@ from pipeline.errors import (
     ProviderError,
     TransportError,
 )
+from pipeline.watch.polling import RETRY_AFTER_MOST_S
 from providers.photogpt import preparing
 from tests.notes import MemoryNotes
 from tests.unit.scripted_photogpt import EXPORT, After, DyingNotes, Fault, Server, make_folder, make_plan, nok
@@ -250,3 +251,12 @@ def test_an_error_of_a_read_is_the_callers(tmp_path: Path) -> None:
     with pytest.raises(ProviderError):
         _order(server, tmp_path)
     assert server.models == {}
+
+
+def test_a_wait_that_the_server_asks_for_has_an_end(tmp_path: Path) -> None:
+    """A throttle may ask for days; the picture is tried again after as long as any look waits at most."""
+    throttled = nok(429)
+    throttled.headers["Retry-After"] = "900000"
+    server = Server(faults={"POST /images/upload": [throttled]})
+    assert len(_order(server, tmp_path)["images"]) == 12
+    assert server.slept == [RETRY_AFTER_MOST_S]

@@ -80,6 +80,13 @@ def test_the_wrong_side_is_refused(says: dict[str, str], sandbox: bool, variable
         server.provider.check_account(plan(archive(tmp_path)))
 
 
+@pytest.mark.parametrize("answer", [problem(404), httpx.Response(404, text="<html>")])
+def test_an_address_that_is_not_the_api_s_is_a_matter_of_its_variable(answer: httpx.Response, tmp_path: Path) -> None:
+    """An address with /v1 is the usual mistake: not the data set is missing, and the key is as good as it was."""
+    said = _refused("REPLICATE_BASE_URL", {"GET /v1/account": answer}, tmp_path)
+    assert "REPLICATE_BASE_URL does not lead to Replicate's API, whose address is named without /v1" in said
+
+
 def _refused(field: str, routes: dict[str, Any], tmp_path: Path, **request: Any) -> str:
     with pytest.raises(ConfigurationError) as caught:
         check_reachable(api(ready_routes(**routes)).provider, plan(archive(tmp_path), **request))

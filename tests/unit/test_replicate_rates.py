@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from pipeline.errors import BudgetExceededError, ConfigurationError, NotOfferedError
@@ -13,7 +14,9 @@ from pipeline.provider_requests import ReplicateRequest
 from pipeline.start.pricing import check_affordable
 from providers.replicate.rates import MICRO_USD_PER_S, Rates
 from providers.replicate.values import ReplicateSetup
-from tests.unit.scripted_replicate import EXPORT, HANDLE, api, plan
+from tests.unit.scripted_replicate import EXPORT, HANDLE, RUN_ID, ago, api, done, ok, plan, problem, training
+
+GET = f"GET /v1/trainings/{RUN_ID}"
 
 
 def _usd(amount: int) -> Money:
@@ -63,7 +66,7 @@ def test_rates_can_be_overridden_and_added_to() -> None:
         (_run(metrics={"predict_time": 100.0}), 22_500),
         (_run(RunStatus.CANCELLED, metrics={"predict_time": 3e-06}), 0),
         (_run(RunStatus.FAILED, metrics={"predict_time": 10}), 2_250),
-        (_run(RunStatus.CANCELLED), 0),
+        (_run(RunStatus.CANCELLED).model_copy(update={"provider_status": "aborted"}), 0),
         (
             _run(
                 RunStatus.FAILED,
@@ -79,6 +82,56 @@ def test_an_ended_run_is_settled_from_its_seconds(run: TrainingRun, charged: int
     settled = api({}).provider.settle(run)
     assert settled is not None
     assert (settled.charged, settled.refunded) == (_usd(charged), _usd(0))
+
+
+CANCELED = {"status": "canceled"}
+BEGAN = {**CANCELED, "started_at": ago(seconds=50)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "charged"),
+    [
+        ({**CANCELED, "metrics": {"predict_time": 10}}, 2_250),
+        ({**BEGAN, "completed_at": ago(seconds=10)}, 9_000),
+        ({"status": "failed"}, 0),
+        (CANCELED, 0),
+        ({"status": "aborted", "started_at": ago(seconds=50)}, 0),
+    ],
+)
+@pytest.mark.parametrize("started_at", [None, datetime(2026, 1, 1, tzinfo=UTC)])
+def test_an_ended_run_that_shows_no_seconds_is_looked_at_again(
+    seen: dict[str, Any], charged: int, started_at: datetime | None
+) -> None:
+    """The answer to a cancel shows less than a look; it is free only if that shows no start either."""
+    server = api({GET: ok(training(**seen))})
+    settled = server.provider.settle(_run(RunStatus.CANCELLED, started_at=started_at))
+    assert settled is not None
+    assert settled.charged == _usd(charged)
+    assert server.lines() == [GET]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok(training(**BEGAN)),
+        ok(training(**CANCELED, metrics={"predict_time": "long"})),
+        ok(training()),
+        problem(404),
+    ],
+    ids=["no end", "no figure", "goes on", "gone"],
+)
+def test_seconds_that_stay_unknown_are_not_taken_for_none(answer: httpx.Response) -> None:
+    """Cancelled time is billed: an error leaves what is held for the run held."""
+    with pytest.raises(NotOfferedError, match="does not show how long") as caught:
+        api({GET: answer}).provider.settle(_run(RunStatus.CANCELLED))
+    assert caught.value.context.run_id == HANDLE.run_id
+
+
+def test_a_completed_run_that_shows_its_seconds_late_is_billed_by_them() -> None:
+    """A row of a list shows none."""
+    settled = api({GET: ok(done())}).provider.settle(_run())
+    assert settled is not None
+    assert settled.charged == _usd(22_500)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,15 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.errors import ConflictError, NotFoundError, ProviderUnavailableError, UnexpectedResponseError
+from pipeline.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    ProviderUnavailableError,
+    UnexpectedResponseError,
+)
 from pipeline.models import RunStatus
+from pipeline.start.adoption import take_by_id
 from tests.unit.scripted_replicate import (
     HANDLE,
     RUN_ID,
@@ -19,6 +26,7 @@ from tests.unit.scripted_replicate import (
     done,
     ok,
     page,
+    plan,
     problem,
     training,
 )
@@ -226,3 +234,19 @@ def test_a_provider_that_is_down_is_not_an_empty_list() -> None:
     """The error is passed on."""
     with pytest.raises(ProviderUnavailableError):
         api({LIST: httpx.Response(500)}).provider.live_runs()
+
+
+@pytest.mark.parametrize("row", [training(), done(), done(output={"weights": WEIGHTS}), done(output=None)])
+def test_a_run_started_by_hand_is_taken_over(row: dict[str, Any]) -> None:
+    """A version of the destination, or none that would say something else."""
+    assert take_by_id(api({GET: ok(row)}).provider, plan(destination="Me/signs"), RUN_ID).adopted
+
+
+def test_a_run_that_pushed_to_another_model_is_not_taken_over() -> None:
+    """The destination that was asked for would never get the version that is judged."""
+    with pytest.raises(ConfigurationError) as caught:
+        take_by_id(api({GET: ok(done())}).provider, plan(destination="me/birds"), RUN_ID)
+    assert caught.value.message == (
+        f"adopt={RUN_ID!r} made a version of 'me/signs', not of 'me/birds'; give that as destination"
+    )
+    assert caught.value.context.field == "destination"
