@@ -16,6 +16,7 @@ def main(argv: list[str]) -> int:
     """Run the command; when it ends without a result, write one that says so."""
     parent, folder, command = int(argv[0]), Path(argv[1]), argv[2:]
     os.nice(10)
+    began_s = time.monotonic()
     child = subprocess.Popen(command)  # noqa: S603 - what the server was told to run
     while child.poll() is None:
         if os.getppid() != parent:
@@ -24,7 +25,9 @@ def main(argv: list[str]) -> int:
     result = folder / "result.json"
     if not result.exists():
         part = result.with_name("result.json.part")
-        part.write_text(json.dumps({"status": "failed", "error": _reason(folder, child.returncode)}), encoding="utf-8")
+        seconds = round(time.monotonic() - began_s, 3)
+        outcome = {"status": "failed", "error": _reason(folder, child.returncode), "seconds": seconds}
+        part.write_text(json.dumps(outcome), encoding="utf-8")
         part.replace(result)
     return child.returncode
 

@@ -15,9 +15,10 @@ from typing import Any, Literal, Protocol
 
 from sqlalchemy import Connection
 
-from sandbox import documents, lifecycle
+from sandbox import attempts, documents, lifecycle
 from sandbox.accounts import Account, find_account
 from sandbox.core import Sandbox
+from sandbox.environment import child_environment
 from sandbox.jobfolder import JobFolder
 from sandbox.lifecycle import Outcome
 from sandbox.store import Row
@@ -25,7 +26,6 @@ from sandbox.store import Row
 logger = logging.getLogger(__name__)
 
 LOG, PROGRESS, RESULT = "log.txt", "progress.json", "result.json"
-_ROOT = Path(__file__).resolve().parents[1]
 _MAX_STARTS = 3
 _PREPARED_AT_ONCE_S = 0.2
 
@@ -78,7 +78,10 @@ class ChildJob(Protocol):
         ...
 
     def collect(self, tx: Connection, job: Job, result: Mapping[str, Any]) -> Outcome:
-        """Keep what the child left, whatever its result's status, and say how the training ended."""
+        """Keep what the child left, whatever its result's status, and say how the training ended.
+
+        A result that the sandbox made itself, of a training it gave up, is `failed` with `error` and `seconds`.
+        """
         ...
 
 
@@ -204,6 +207,7 @@ class ChildJobs:
             return
         with self.sandbox.store.write() as tx:
             documents.change(tx, row, data={"starts": 1})  # says that it has begun
+            attempts.begin(tx, row, at_s=self.sandbox.clock.now_s())
             job = self._job(tx, row)
         self._starts[seq] = self._starts.get(seq, 0) + 1
         self._children[seq] = _Child(_spawn(job.folder, kind.argv(job)), kind)
@@ -240,15 +244,20 @@ class ChildJobs:
         if ended:
             del self._children[row["seq"]]
             result = read_json(job.folder / RESULT)
-            if result is not None:  # otherwise it was killed from outside: the next tick starts it again
+            if result is not None:
                 self._collect(job, child.kind, result)
+                return
+            with self.sandbox.store.write() as tx:  # it was killed from outside: the next tick starts it again
+                attempts.end(tx, row, at_s=self.sandbox.clock.now_s())
 
     def _collect(self, job: Job, kind: ChildJob, result: Mapping[str, Any]) -> None:
+        """End a training with what its child left; of one that was cancelled meanwhile nothing is kept."""
         at_s = self.sandbox.clock.now_s()
         with self.sandbox.store.write() as tx:
             lifecycle.begin(tx, job.row, at_s=at_s)
             fresh = self._job(tx, job.row)
-            lifecycle.end(tx, fresh.account, fresh.row, kind.collect(tx, fresh, result), at_s=at_s)
+            if fresh.row["completed_at"] is None:
+                lifecycle.end(tx, fresh.account, fresh.row, kind.collect(tx, fresh, result), at_s=at_s)
         JobFolder(job.folder).remove()
 
     def _fail(self, row: Row, message: str) -> None:
@@ -257,11 +266,12 @@ class ChildJobs:
         child = self._children.pop(row["seq"], None)
         if child is not None:
             child.kill()
+        at_s = self.sandbox.clock.now_s()
         with self.sandbox.store.write() as tx:
             job = self._job(tx, row)
-            lifecycle.end(
-                tx, job.account, job.row, Outcome("failed", {"error": message}), at_s=self.sandbox.clock.now_s()
-            )
+            result = {"status": "failed", "error": message, "seconds": attempts.ran_s(job.row, at_s)}
+            if job.row["completed_at"] is None:
+                lifecycle.end(tx, job.account, job.row, self.kinds[row["kind"]].collect(tx, job, result), at_s=at_s)
         JobFolder(self.sandbox.jobs / documents.job_name(row)).remove()
 
 
@@ -276,10 +286,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def _spawn(folder: Path, argv: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a command under a guard that ends it with this process, at lower priority and with one thread."""
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = {**os.environ, **threads, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    environment = child_environment(**threads, OMP_WAIT_POLICY="PASSIVE", PYTHONUNBUFFERED="1")
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module, with a dialect's own command
             [sys.executable, "-m", "sandbox.childguard", str(os.getpid()), str(folder), *argv],

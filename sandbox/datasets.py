@@ -94,7 +94,8 @@ def count_frames(name: str, content: bytes) -> int:
         _check_depth(name, image)
         # A phone's JPEG may carry its own preview (MPO): no frames of anything.
         frames = 1 if image.format in {"JPEG", "MPO"} else int(getattr(image, "n_frames", 1))
-        image.draft("L", (image.width // 8, image.height // 8))  # JPEG alone: every byte is read, few pixels are made
+        small = max(1, image.width // 8), max(1, image.height // 8)
+        image.draft("L", small)  # JPEG alone: every byte is read, few pixels are made
         image.load()
     return frames
 

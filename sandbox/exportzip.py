@@ -199,7 +199,7 @@ def _read_image(opened: _Open, entry: str, names: set[str]) -> LabelledImage:
         shapes = tuple(_read_shape(annotation) for annotation in document["annotations"])
         size = int(image["width"]), int(image["height"])
         tags = tuple(str(tag) for tag in document["tags"])
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"export entry {entry!r} is damaged ({error!r}): create the export again") from error

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import httpx
 
+from sandbox.environment import child_environment
+
 HOME_VARIABLE = "TRAIN_PIPELINE_SANDBOX_HOME"
 ADDRESS_FILE = "server.json"
 LOG_FILE = "server.log"
 # Loopback speaks plain HTTP; loading the system's certificates for each call would take longer than the call.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-_ROOT = Path(__file__).resolve().parents[1]
 _START_S = 60.0
 _LOG_LINES = 15
 
@@ -106,10 +107,7 @@ def ensure_running(home: Path | None = None, *, idle_exit_s: float = 60) -> Sand
 
 def _start(folder: Path, idle_exit_s: float) -> SandboxAddress:
     command = [sys.executable, "-m", "sandbox", "serve", "--home", str(folder), "--exit-when-idle", str(idle_exit_s)]
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # A hosted account's key is no business of a process that lives on after this one.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGRAPH_")}
-    environment = {**inherited, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = child_environment()
     with (folder / LOG_FILE).open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

@@ -96,7 +96,8 @@ def observe(tx: Connection, run: Row, **values: Any) -> None:
 
 
 def begin(tx: Connection, account: Account, run: Row, *, at_s: float) -> Row:
-    """Mark the moment a run starts to train; again is harmless."""
+    """Mark the moment a run starts to train; again, or after its end, is harmless."""
+    run = reload(tx, run["id"])
     if run["started_at"] is not None or run["completed_at"] is not None:
         return run
     observe(tx, run, started_at=at_s, draft_model_id=modelstore.draft(tx, account, run, at_s=at_s))

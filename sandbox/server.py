@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import uvicorn
 
+from sandbox import attempts
 from sandbox.accounts import change_settings, create_account, find_by_key
 from sandbox.app import create_app
 from sandbox.builtin import AT_FIRST_START, DEFAULT_KEY_FILE, generate
@@ -130,6 +131,7 @@ def build(
 ) -> tuple[_Server, Worker]:
     """Tidy the home and put server and worker together; neither runs yet."""
     sweep(sandbox)
+    attempts.forget(sandbox)
     worker = Worker(sandbox)
     config = uvicorn.Config(
         create_app(sandbox, worker.in_use),

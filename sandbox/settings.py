@@ -1,10 +1,11 @@
 """How one account of the sandbox behaves: dialect, money, limits, engine and script."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from sandbox.bluesight.settings import BluesightSettings
+from sandbox.jsontext import JsonObject
 from sandbox.photogpt.settings import PhotogptSettings
 from sandbox.replicate.settings import ReplicateSettings
 from sandbox.setting import Setting
@@ -58,7 +59,7 @@ class Step(Setting):
     """Fixed progress instead of the computed one (a run that hangs, or goes backwards)."""
     eta_seconds: int | None = None
     """Fixed estimate instead of the computed one."""
-    metrics: dict[str, Any] | None = None
+    metrics: JsonObject | None = None
     """Metrics answered during this step."""
     error_message: str | None = None
     """Message answered from this step on."""
@@ -81,7 +82,7 @@ class Script(Setting):
     """Relative error of eta_seconds, the same on each replay."""
     fail_message: str = "CUDA out of memory. Tried to allocate 2.00 GiB"
     """error_message of a run whose script ends in failed."""
-    metrics: dict[str, Any] = Field(default_factory=lambda: {"mAP": 0.71, "mAP50": 0.9, "precision": 0.8})
+    metrics: JsonObject = Field(default_factory=lambda: {"mAP": 0.71, "mAP50": 0.9, "precision": 0.8})
     """Metrics of the finished run and its model."""
     gpu_minutes: int | None = Field(default=None, ge=0)
     """GPU minutes to bill; the planned minutes when absent."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, select
 
 from sandbox import runs
 from sandbox.accounts import Account, find_account
@@ -217,7 +217,7 @@ class Trainer:
         at_s, warnings = self.sandbox.clock.now_s(), result.get("warnings") or None
         with self.sandbox.store.write() as tx:
             account = self._account(tx, run)
-            tx.execute(update(run_table).where(run_table.c.id == run["id"]).values(warnings=warnings))
+            runs.observe(tx, run, warnings=warnings)
             runs.complete(self.sandbox, tx, account, run, trained, at_s)
 
     def _give_up(self, run: Row, message: str) -> None:

@@ -40,8 +40,10 @@ def _document(root: Path, path: Path) -> _Document | None:
         raise DataError(
             f"{name!r} line {error.lineno} column {error.colno} is not JSON ({error.msg}): correct or remove it"
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"{name!r} is not UTF-8 JSON ({error}): save it as UTF-8 or remove it") from error
+    except (RecursionError, ValueError) as error:  # an integer of thousands of digits among them
+        raise DataError(f"{name!r} cannot be read as JSON ({error}): correct or remove it") from error
     is_coco = isinstance(document, dict) and all(isinstance(document.get(k), list) for k in ("images", "annotations"))
     return document if is_coco else None
 
@@ -136,7 +138,10 @@ class _CocoFile:
         if self._word:  # annotations/instances_train2017.json and train2017/, or images/train2017/
             places += [root / self._word, root / IMAGES / self._word]
         for place in places:
-            path = (place / file_name).resolve()
+            try:
+                path = (place / file_name).resolve()
+            except (ValueError, RuntimeError):  # no file has such a name; links that lead to each other
+                continue
             if path.is_relative_to(root) and path.is_file():
                 return self._root / path.relative_to(root)
         raise self._bad(what, f"file {file_name!r} is not in the folder")

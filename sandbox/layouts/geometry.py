@@ -6,8 +6,13 @@ from sandbox.datasets import Box, Point, Shape
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value from a document is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value from a document is a finite number, and no larger than one that is calculated with."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 def ring_area(ring: tuple[Point, ...]) -> float:

@@ -37,6 +37,7 @@ MASKS = "masks"
 MAX_REGIONS = 5000
 """Of one class in one mask; more are noise, such as a lossy file leaves."""
 _UNLABELLED = 255
+_DIGITS = 3
 _BACKGROUND = frozenset({"background", "_background_", "__background__", "bg"})
 
 
@@ -101,7 +102,9 @@ def _given_names(root: Path) -> dict[int, str] | None:
         return None
     try:
         content = json.loads(read_text(root, document))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"'classes.json' is not JSON ({error}): correct or remove it") from error
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         check_names(content, "classes.json")
@@ -118,13 +121,18 @@ def _mapped(content: object) -> dict[int, str]:
     """Return names by value from an object that maps either to the other."""
     rows: Any = content.items() if isinstance(content, dict) else ()
     pairs_ = [(key, name) if isinstance(name, str) else (name, key) for key, name in rows]
-    if not pairs_ or not all(str(number).isdecimal() and int(number) <= 255 for number, _ in pairs_):
+    if not pairs_ or not all(_is_value(number) for number, _ in pairs_):
         raise DataError(
             'classes.json is to be a list of names, or an object such as {"1": "road"} with values from 0 to 255'
         )
     names = {int(number): str(name) for number, name in pairs_}
     check_names(names.values(), "classes.json")
     return names
+
+
+def _is_value(number: object) -> bool:
+    text = str(number)
+    return text.isdecimal() and len(text.lstrip("0")) <= _DIGITS and int(text) <= _UNLABELLED
 
 
 def _mask(root: Path, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -128,5 +128,7 @@ def _report_unread(root: Path, notices: Notices) -> None:
 
 
 def _shortened(notices: Notices) -> tuple[str, ...]:
+    """Return the first notices as texts that can be sent: names of files and entries may hold anything."""
     more = len(notices) - _MAX_NOTICES
-    return (*notices[:_MAX_NOTICES], f"and {more} more of these") if more > 0 else tuple(notices)
+    kept = [notice.encode(errors="backslashreplace").decode() for notice in notices[:_MAX_NOTICES]]
+    return (*kept, f"and {more} more of these") if more > 0 else tuple(kept)

@@ -78,7 +78,13 @@ def class_list(root: Path, config: Config | None) -> dict[int, str]:
         DataError: There are no names, or they cannot be used.
     """
     if config is not None:
-        return _named(shown(root, config.path), config.document)
+        where = shown(root, config.path)
+        try:
+            return _named(where, config.document)
+        except ValueError as error:  # Python writes and reads no numbers of thousands of digits
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{where!r} holds a number that cannot be read ({error}): correct it") from error
     for path in (root / "classes.txt", root / LABELS / "classes.txt"):
         if path.is_file():
             return dict(enumerate(read_names(root, path)))

@@ -7,6 +7,8 @@ from datetime import datetime
 
 DAY_S = 24 * 3600.0
 LONGEST_S = 7 * DAY_S
+_SEQ_DIGITS = 18
+"""As many as the store can count."""
 
 
 class WindowError(ValueError):
@@ -52,7 +54,7 @@ def seq_of(token: str) -> int:
     except (binascii.Error, UnicodeError):
         raise WindowError("pageToken is not valid") from None
     number = words.removeprefix("before ")
-    if not number.isdigit() or number == words:
+    if not number.isdigit() or number == words or len(number) > _SEQ_DIGITS:
         raise WindowError("pageToken is not valid")
     return int(number)
 

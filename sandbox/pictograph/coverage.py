@@ -70,6 +70,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour("errors", "objects of other organisations answer 404", ("sdk",)),
     Behaviour("errors", "a key in a v1 account that is no id answers 422", ("guess",)),
+    Behaviour("errors", "422 for a config with NaN, Infinity, half a surrogate pair, or over 100 levels", ("guess",)),
     Behaviour(
         "roles", "viewer reads and quotes, member creates and cancels, admin deletes and promotes", ("sdk", "doc")
     ),

@@ -75,6 +75,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("money", "seconds x the published price of the trainer's hardware, booked at the end", ("doc",)),
     Behaviour("money", "a failed run pays for the time it ran", ("guess",)),
     Behaviour("money", "a canceled training pays for the time it ran, an aborted run nothing", ("doc",)),
+    Behaviour("money", "a training that began anew pays for its last child alone, never for downtime", ("guess",)),
     Behaviour("money", "a canceled prediction pays from its create on, the boot so far with it", ("doc", "guess")),
     Behaviour("money", "a prediction pays for the boot of its model too, as on private models", ("doc",)),
     Behaviour("money", "seconds of a script are the script's; a step by looks or by hand is one second", ("guess",)),

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
-from sandbox import documents, lifecycle
+from sandbox import attempts, documents, lifecycle
 from sandbox.accounts import Account
 from sandbox.core import Sandbox
 from sandbox.datasets import DataError, class_names
@@ -91,12 +91,12 @@ def charge_of(account: Account, row: Row, seconds: float) -> int:
 
 
 def _seconds(sandbox: Sandbox, account: Account, row: Row, at_s: float) -> float:
-    """Return the time a training ran, in the measure of its script."""
+    """Return the time a training ran, in the measure of its script, or of its last child."""
     began_s = row["started_at"]
     if began_s is None:
         return 0.0
     if not lifecycle.is_scripted(row):
-        return float(at_s - began_s) * account.settings.gpu_seconds_per_second
+        return attempts.ran_s(row, at_s) * account.settings.gpu_seconds_per_second
     script = lifecycle.script_of(row)
     if script.gpu_minutes is not None:
         return script.gpu_minutes * 60.0

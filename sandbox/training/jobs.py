@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.datasets import DataError, LabelledImage
+from sandbox.environment import child_environment
 from sandbox.training.recipes import RECIPES, ConfigError, resolve
 from sandbox.training.selection import select
 
 TRAINABLE: frozenset[str] = frozenset(RECIPES)
 PARENT_VARIABLE = "SANDBOX_TRAINER_PARENT"
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def not_trainable(pipeline_type: str) -> str:
@@ -47,15 +47,12 @@ def start(job_dir: Path) -> subprocess.Popen[bytes]:
         FileNotFoundError: The folder has no job.json.
     """
     threads = str(int(json.loads((job_dir / "job.json").read_text(encoding="utf-8")).get("threads", 1)))
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not spin on cores that others use
-        PARENT_VARIABLE: str(os.getpid()),
-    }
+    environment = child_environment(
+        OMP_NUM_THREADS=threads,
+        MKL_NUM_THREADS=threads,
+        OMP_WAIT_POLICY="PASSIVE",  # waiting threads must not spin on cores that others use
+        **{PARENT_VARIABLE: str(os.getpid())},
+    )
     with (job_dir / "log.txt").open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "sandbox.training", str(job_dir)],

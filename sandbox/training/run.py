@@ -65,7 +65,8 @@ def _unmeasured(task: Task, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _train(task: Task, selection: Selection, job: Mapping[str, Any], job_dir: Path) -> Trainer:
-    train, validation = task.samples(selection.train), task.samples(selection.val)
+    train = task.samples(selection.train)
+    validation = task.samples(selection.val) if selection.val else None
     checkpoint, device = job_dir / CHECKPOINT, str(job.get("device", "cpu"))
     trainer = Trainer(task, train, len(selection.train), seed=int(job["seed"]), checkpoint=checkpoint, device=device)
     with (job_dir / PROGRESS).open("w", encoding="utf-8") as stream:

@@ -22,7 +22,7 @@ LabelsOf = Callable[[LabelledImage], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Selection:
-    """The images of each split with only trained labels left, and what was left out."""
+    """The images of each split with only trained labels left, and what was left out; `val` may be empty."""
 
     classes: tuple[str, ...]
     train: tuple[LabelledImage, ...]

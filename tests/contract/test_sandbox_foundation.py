@@ -223,7 +223,8 @@ class Trainings:
 
     def collect(self, tx: Connection, job: Job, result: Mapping[str, Any]) -> Outcome:
         """Say what it said."""
-        return Outcome(result["status"], {"logs": job.log(), "error": result.get("error")}, 3)
+        told = {"logs": job.log(), "error": result.get("error"), "ran_s": result.get("seconds")}
+        return Outcome(result["status"], told, 3)
 
 
 @pytest.fixture
@@ -273,11 +274,13 @@ def test_a_child_trains_and_is_paid_for(sandbox: Sandbox, make_jobs: Callable[..
 
 
 def test_what_cannot_begin_or_ends_without_a_word_fails(sandbox: Sandbox, make_jobs: Callable[..., ChildJobs]) -> None:
-    """The reason is the dialect's own, or the end of what the child printed."""
+    """The reason is the dialect's own, or the end of what the child printed; the time it ran is known."""
     account, jobs = create_account(sandbox, AccountSettings()), make_jobs()
     refused, silent = _add(sandbox, account, "t1", seconds=-1), _add(sandbox, account, "t2", seconds=0)
     assert _until(jobs, sandbox, refused, _is_ended)["data"]["error"] == "seconds is negative"
-    assert "no result: began" in _until(jobs, sandbox, silent, _is_ended)["data"]["error"]
+    ended = _until(jobs, sandbox, silent, _is_ended)["data"]
+    assert "no result: began" in ended["error"]
+    assert 0 < ended["ran_s"] < 30
 
 
 def test_a_document_that_ends_otherwise_takes_its_child_with_it(

@@ -1,5 +1,6 @@
 """The emulated API on the wire: paths, envelopes, errors, roles, limits, in each dialect."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -192,6 +193,55 @@ def test_a_training_that_cannot_be_is_refused(ready: Ready, changes: dict[str, A
     answer = http.post("/training/", json=order(**changes))
     assert (answer.status_code, words in answer.text) == (status, True)
     assert account.bill()["started_runs"] == 0
+
+
+@pytest.mark.parametrize("text", ["NaN", "1e999", '"\\ud800"', "[" * 200 + "]" * 200])
+def test_a_config_that_no_answer_could_repeat(ready: Ready, text: str) -> None:
+    """It is refused before anything is started or charged, and the lists go on."""
+    account, http = ready()
+    body = json.dumps(order(config={"odd": 77})).replace("77", text)
+    answers = [
+        http.post(path, content=body, headers={"content-type": "application/json"})
+        for path in ("/training/", "/training/quote")
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert "config" in answers[0].text
+    assert item(http.get("/training/"), "training_runs") == []
+    assert (account.bill()["started_runs"], account.bill()["charged"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "path", ["/training/", "/exports/", "/models/", "/datasets/", "/jobs", "/notifications", "/credits/history"]
+)
+def test_an_offset_beyond_any_row(ready: Ready, path: str) -> None:
+    """What the store cannot count to is refused, the largest that it can gives an empty page."""
+    _, http = ready(export=False)
+    assert http.get(path, params={"offset": 2**63 - 1}).status_code == 200
+    assert http.get(path, params={"offset": 2**63}).status_code == 422
+
+
+def test_metrics_of_a_script_must_be_json(ready: Ready) -> None:
+    """They would be on every later answer."""
+    account, _ = ready(export=False)
+    body = '{"script": {"steps": [{"status": "running", "for_s": 1, "metrics": {"loss": NaN}}]}}'
+    sent = {"content": body, "headers": {"X-API-Key": account.api_key, "content-type": "application/json"}}
+    assert httpx.patch(f"{account.url}/_sandbox/account", trust_env=False, **sent).status_code == 422  # type: ignore[arg-type]
+
+
+def test_a_pinned_version_is_current_and_not_the_latest(ready: Ready) -> None:
+    """The two are different facts, on both lists of a model's versions."""
+    _, http = ready(script={"steps": [{"status": "completed"}]}, role="owner")
+    first = item(http.post("/training/", json=order()), "training_run")
+    model_id = item(http.get(f"/training/{first['id']}"), "training_run")["model_id"]
+    http.post("/training/", json=order(name="second", version_of_model_id=model_id))
+    listed = [row["version_id"] for row in http.get(f"/models/{model_id}/versions").json()["data"]["versions"]]
+    assert http.patch(f"/models/{model_id}/current-version", json={"version_id": listed[1]}).status_code == 200
+    for path in ("versions", "files"):
+        rows = http.get(f"/models/{model_id}/{path}").json()["data"]["versions"]
+        assert [(row["version_id"], row["is_latest"], row["is_current"]) for row in rows] == [
+            (listed[0], True, False),
+            (listed[1], False, True),
+        ]
 
 
 def test_an_export_must_be_completed_first(ready: Ready) -> None:

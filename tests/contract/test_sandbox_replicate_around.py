@@ -177,7 +177,7 @@ def test_ways_to_ask_for_a_prediction(open_account: Open, clock: ManualClock, se
     assert "image" in failed["error"]
     assert mine.get(f"/v1/predictions/{late}")["status"] == "aborted"
     run, stopped = mine.account.bill()["others"]
-    assert 20 * 725 < run["charged"] < 25 * 725
+    assert 20 * 725 <= run["charged"] < 25 * 725
     assert stopped["charged"] == 10 * 725  # it was booting until then
     wrong = [{"version": "owner/name"}, {"version": "0" * 64}, {"input": {}}, {"webhook_completed": "x"}]
     assert [ask(changes).status_code for changes in wrong] == [422] * 4

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -192,6 +194,28 @@ def test_a_canceled_training_ends_its_child(open_account: Open, server: SandboxS
     assert mine.http.post(f"/v1/trainings/{started['id']}/cancel").json()["status"] == "canceled"
     eventually(lambda: not list((server.home / "jobs").glob("document-*")), "the end of the child", within_s=3)
     assert mine.account.bill()["paid_runs"] == 1
+
+
+def test_a_trainer_that_was_killed_is_paid_for(open_account: Open, server: SandboxServer, tmp_path: Path) -> None:
+    """It ends its training as failed, with the seconds that it ran on the bill."""
+    mine = open_account(engine="real")
+    started = mine.train(_order(mine, tmp_path, road_signs(12, size=64, single=True), epochs=5_000))
+    eventually(lambda: "|" in (mine.training(started)["logs"] or ""), "the first bar", within_s=20)
+    os.kill(_trainer(server.home), signal.SIGKILL)
+    failed = eventually(lambda: (seen := mine.training(started))["status"] == "failed" and seen, "the failure")
+    assert "ended with code -9" in failed["error"]
+    (line,) = mine.account.bill()["runs"]
+    assert line["charged"] == round(failed["metrics"]["predict_time"] * 225) > 0
+
+
+def _trainer(home: Path) -> int:
+    """Return the process that trains in a home; its guard has the same words and more."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            if words[1:3] == ["-m", "trainers.replicate.local"] and words[3].startswith(str(home)):
+                return int(path.parent.name)
+    raise LookupError("nothing trains")
 
 
 def _order(mine: Opened, folder: Path, pictures: list[LabelledImage], *, epochs: int) -> dict[str, Any]:

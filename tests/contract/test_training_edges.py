@@ -17,6 +17,8 @@ from sandbox.roadsigns import road_signs
 from sandbox.training import jobs
 from sandbox.training.recipes import RECIPES
 from sandbox.training.run import run_job
+from sandbox.training.selection import assign_splits
+from trainers.replicate.train import train as replicate_train
 
 SIDE = 64
 FEW: dict[str, Any] = {"epochs": 2, "batch_size": 4, "image_size": SIDE}
@@ -41,15 +43,16 @@ def unlabelled(images: list[LabelledImage]) -> list[LabelledImage]:
     return [replace(image, shapes=(), tags=()) for image in images]
 
 
-def order(folder: Path, kind: str, images: list[LabelledImage]) -> dict[str, Any]:
+def order(folder: Path, kind: str, images: list[LabelledImage], **changes: Any) -> dict[str, Any]:
     """Return a job on these images."""
     write_export(folder / "export.zip", dataset="d", export="e", images=images, include_images=True)
-    return {"pipeline_type": kind, "seed": 0, "threads": 1, "export": str(folder / "export.zip"), "config": FEW}
+    job: dict[str, Any] = {"pipeline_type": kind, "seed": 0, "threads": 1, "export": str(folder / "export.zip")}
+    return {**job, "config": {**FEW, **changes}}
 
 
-def train(folder: Path, kind: str, images: list[LabelledImage]) -> dict[str, Any]:
+def train(folder: Path, kind: str, images: list[LabelledImage], **changes: Any) -> dict[str, Any]:
     """Train a few steps in this process, as the child does, and return what it would report."""
-    job = order(folder, kind, images)
+    job = order(folder, kind, images, **changes)
     assert jobs.check_job(kind, read_export(folder / "export.zip"), FEW) is None
     result = run_job(folder, job)
     json.dumps(result, allow_nan=False)  # it is written as JSON and sent as JSON
@@ -92,6 +95,36 @@ def test_five_images_train(tmp_path: Path, kind: str) -> None:
     assert (result["classes"], result["warnings"]) == (["a", "b"], [])
     assert result["metrics"]["evaluated_images"] == len(result["held_out"]) == 1
     check_model(tmp_path, kind, result)
+
+
+@pytest.mark.parametrize("trained", ["here", "for Replicate"])
+@pytest.mark.parametrize(
+    "images",
+    [
+        [
+            *signs(8, "a", "b", split="train", prefix="t"),
+            *signs(2, "c", split="val", prefix="v"),
+            *signs(2, "a", "b", split="test", prefix="e"),
+        ],
+        assign_splits(signs(4, "a", "a", "b", "c")),
+        assign_splits(signs(5, "a", "a", "b", "c", "d")),
+    ],
+    ids=["given", "four", "five"],
+)
+def test_validation_pictures_of_other_classes_are_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[LabelledImage], trained: str
+) -> None:
+    """They are for display: where none shows a class that is trained, no figure is shown on the way."""
+    if trained == "here":
+        result = train(tmp_path, "classification", images, epochs=6)
+        assert (codes(result), result["status"]) == (["classes_not_trained"], "completed")
+        assert all(not entry.get("metrics") for entry in result["history"])
+        check_model(tmp_path, "classification", result)
+        return
+    order(tmp_path, "classification", images)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = replicate_train(tmp_path / "export.zip", pipeline="classification", **{**FEW, "epochs": 6})
+    assert Path(made.weights).is_file()
 
 
 @pytest.mark.parametrize("kind", SHAPED)

@@ -62,7 +62,7 @@ class Kind:
 
     def collect(self, tx: Connection, job: Job, result: Mapping[str, Any]) -> Outcome:
         """Believe the result."""
-        return Outcome(str(result["status"]))
+        return Outcome(str(result["status"]), {"error": result.get("error")})
 
 
 @pytest.fixture

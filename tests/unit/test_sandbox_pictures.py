@@ -158,6 +158,14 @@ def test_of_several_frames_the_first_is_used_and_said_to_be(tmp_path: Path, kind
     assert read_data(tmp_path / "data").notices == (f"several frames, of which the first is used: 1 images ('{name}')",)
 
 
+@pytest.mark.parametrize("size", [(7, 40), (40, 7), (1, 1)])
+def test_a_very_small_jpeg_is_a_picture(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Its pixels are read in an eighth of its size, which is one at the least."""
+    content = encoded(Image.new("RGB", size, "white"), "JPEG")
+    assert count_frames("a.jpg", content) == 1
+    assert trained_on(tmp_path, "a.jpg", content).min() >= 254
+
+
 def test_a_phones_preview_is_no_second_frame(tmp_path: Path) -> None:
     """A JPEG that carries its own preview is a photograph like any other."""
     preview = Image.new("RGB", (5, 5))

@@ -14,7 +14,7 @@ from sandbox.accounts import Account
 from sandbox.catalog import delete_export, export_path
 from sandbox.core import Sandbox
 from sandbox.jobfolder import JobFolder
-from sandbox.store import every, exports, versions
+from sandbox.store import every, exports, models, versions
 from sandbox.store import runs as run_table
 from sandbox.trainer import Trainer
 from tests.unit.real_runs import FakeChild, run_of, start_run, the_export, write_result
@@ -116,6 +116,41 @@ def test_a_run_that_cannot_be_handled_fails_and_the_next_goes_on(
     assert (ended["status"], "ZeroDivisionError: by nothing" in ended["error_message"]) == ("failed", True)
     assert [child.folder.name for child in children] == [next_one]
     assert not (sandbox.jobs / poisoned).exists()
+
+
+def test_a_cancel_between_two_looks_leaves_no_model_behind(
+    sandbox: Sandbox, account: Account, children: list[FakeChild]
+) -> None:
+    """The trainer has read the run before it was cancelled: what it then notes changes nothing."""
+    run_id = start_run(sandbox, account)
+    engine = Trainer(sandbox)
+    engine.tick()
+    children[0].report(1.0)
+    seen = run_of(sandbox, run_id)
+    with sandbox.store.write() as tx:
+        runs.cancel(tx, account, seen, at_s=5.0)
+    engine._follow(seen)
+    engine._begin_to_fail(seen, "out of memory")
+    ended = run_of(sandbox, run_id)
+    assert (ended["status"], ended["started_at"], ended["draft_model_id"]) == ("cancelled", None, None)
+    with sandbox.store.read() as tx:
+        assert every(tx, select(models)) == []
+
+
+def test_a_result_that_comes_after_the_cancel_changes_nothing(
+    sandbox: Sandbox, account: Account, children: list[FakeChild]
+) -> None:
+    """Its warnings are no warnings of a cancelled run."""
+    run_id = start_run(sandbox, account)
+    engine = Trainer(sandbox)
+    engine.tick()
+    children[0].finish()
+    seen, folder = run_of(sandbox, run_id), JobFolder(children[0].folder)
+    with sandbox.store.write() as tx:
+        runs.cancel(tx, account, seen, at_s=5.0)
+    engine._collect(seen, folder, {**(folder.result() or {}), "warnings": [{"code": "images_left_out"}]})
+    ended = run_of(sandbox, run_id)
+    assert (ended["status"], ended["warnings"], ended["model_id"]) == ("cancelled", None, None)
 
 
 def test_a_broken_result_fails_its_run(sandbox: Sandbox, account: Account, children: list[FakeChild]) -> None:

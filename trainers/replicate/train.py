@@ -104,7 +104,7 @@ def _fit(selection: Selection, settings: Any, seed: int, model: Path) -> dict[st
     total = settings.total_epochs(len(selection.train))
     started = time.monotonic()
     _say(bar_line(0, total, 0.0))
-    for epoch in trainer.epochs(task.samples(selection.val)):
+    for epoch in trainer.epochs(task.samples(selection.val) if selection.val else None):
         if epoch.metrics:
             figures = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
             _say(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {figures}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AfterValidator
 from sqlalchemy import Connection, delete, insert, select
@@ -27,6 +27,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 
 Ref = Annotated[str, Path(), AfterValidator(name_of)]
 """A path segment that is a name or an id; encoded slashes belong to the name."""
+Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
+"""How many rows a page leaves out: no more than the store can count."""
 
 
 @dataclass(frozen=True)

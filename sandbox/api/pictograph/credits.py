@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from sqlalchemy import func, select
 
-from sandbox.api.pictograph.call import Call, Viewer
+from sandbox.api.pictograph.call import Call, Offset, Viewer
 from sandbox.api.pictograph.dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph.errors import ApiError
 from sandbox.api.pictograph.views import entry_view
@@ -47,9 +47,7 @@ def _micro_balance(call: Call, left: int, spent: int) -> dict[str, Any]:
 
 
 @router.get("/history")
-def history(
-    call: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 50, offset: Annotated[int, Query(ge=0)] = 0
-) -> dict[str, Any]:
+def history(call: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 50, offset: Offset = 0) -> dict[str, Any]:
     """Answer the ledger, newest first."""
     query = select(ledger).where(ledger.c.account_id == call.account.id).order_by(ledger.c.seq.desc())
     with call.sandbox.store.read() as tx:

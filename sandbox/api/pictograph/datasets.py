@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy import func, select
 
 from sandbox import storage
-from sandbox.api.pictograph.call import Call, Ref, Viewer
+from sandbox.api.pictograph.call import Call, Offset, Ref, Viewer
 from sandbox.api.pictograph.dialect import V1_ONLY, V2_ONLY, DialectRoute
 from sandbox.api.pictograph.views import Json, dataset_view, one, page
 from sandbox.catalog import dataset_images
@@ -17,7 +17,6 @@ from sandbox.store import Row, datasets, every
 
 router = APIRouter(prefix="/datasets", route_class=DialectRoute)
 Limit = Annotated[int, Query(ge=1, le=10_000)]
-Offset = Annotated[int, Query(ge=0)]
 Mode = Literal["full", "images_only", "annotations_only"]
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection, delete, func, insert, select
 
 from sandbox import storage
-from sandbox.api.pictograph.call import Admin, Answer, Call, Member, Ref, Viewer, is_uuid
+from sandbox.api.pictograph.call import Admin, Answer, Call, Member, Offset, Ref, Viewer, is_uuid
 from sandbox.api.pictograph.dialect import V1_ONLY, V2_ONLY, DialectRoute
 from sandbox.api.pictograph.errors import ApiError, invalid, not_found
 from sandbox.api.pictograph.views import Json, export_view, one, page
@@ -70,7 +70,7 @@ def _create(tx: Connection, call: Call, body: ExportBody) -> Answer:
 def list_exports(
     call: Viewer,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
     dataset_name: str | None = None,
     status: str | None = None,
 ) -> dict[str, Any]:

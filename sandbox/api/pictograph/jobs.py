@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from sqlalchemy import ColumnElement, func, select
 
-from sandbox.api.pictograph.call import Call, Ref, Viewer
+from sandbox.api.pictograph.call import Call, Offset, Ref, Viewer
 from sandbox.api.pictograph.dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph.errors import not_found
 from sandbox.api.pictograph.training import count_looks
@@ -23,7 +23,6 @@ _ENDED: dict[str, tuple[ColumnElement[bool], ...]] = {  # the newest thousand ar
 }
 JobStatus = Literal["all", "active", "finished", "queued", "running", "completed", "failed", "cancelled"]
 Limit = Annotated[int, Query(ge=1, le=100)]
-Offset = Annotated[int, Query(ge=0)]
 
 
 @router.get("/jobs", openapi_extra=V2_ONLY)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection, func, select, update
 
 from sandbox import storage
-from sandbox.api.pictograph.call import Admin, Answer, Call, Ref, Viewer
+from sandbox.api.pictograph.call import Admin, Answer, Call, Offset, Ref, Viewer
 from sandbox.api.pictograph.dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph.errors import ApiError, not_found
 from sandbox.api.pictograph.views import Json, model_view, one, page
@@ -43,7 +43,7 @@ class VersionBody(BaseModel):
 def list_models(  # noqa: PLR0913, PLR0917 -- the query parameters of the emulated call
     call: Viewer,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
     name: str | None = None,
     dataset_name: str | None = None,
     status: str | None = None,
@@ -117,7 +117,7 @@ def versions(call: Viewer, ref: Ref) -> dict[str, Any]:
         model = _found(tx, call, ref)
         known, current = versions_of(tx, model["id"]), current_version(tx, model)
     newest = known[0]["id"] if known else None
-    body = {"versions": [_version_view(version, current) for version in known], "latest_version_id": newest}
+    body = {"versions": _version_views(known, current), "latest_version_id": newest}
     body |= {"current_version_id": current["id"] if current else None, "pinned_version_id": model["pinned_version_id"]}
     return {"data": body}
 
@@ -129,7 +129,7 @@ def files(call: Viewer, ref: Ref) -> dict[str, Any]:
         model = _found(tx, call, ref)
         known, current = versions_of(tx, model["id"]), current_version(tx, model)
     rows = [_file_view(call, version, name) for version in known for name in _CONTENT_TYPES]
-    listed = [_version_view(version, current) for version in known]
+    listed = _version_views(known, current)
     return {"data": {"versions": listed, "files": rows, "pinned_version_id": model["pinned_version_id"]}}
 
 
@@ -185,15 +185,19 @@ def _url(call: Call, version: Row, name: str) -> str:
     return storage.sign(call.sandbox, call.account, f"models/{version['id']}/{name}", call.base_url)
 
 
-def _version_view(version: Row, current: Row | None) -> Json:
-    is_current = current is not None and version["id"] == current["id"]
+def _version_views(known: list[Row], current: Row | None) -> list[Json]:
+    """Return versions, given newest first; the current one is another than the latest where an older one is pinned."""
+    return [_version_view(version, current, is_latest=version is known[0]) for version in known]
+
+
+def _version_view(version: Row, current: Row | None, *, is_latest: bool) -> Json:
     return {
         "version_id": version["id"],
         "version_number": version["number"],
         "version_label": f"{version['number']}.0.0",
         "status": "ready",
-        "is_latest": is_current,
-        "is_current": is_current,
+        "is_latest": is_latest,
+        "is_current": current is not None and version["id"] == current["id"],
         "precision": "fp32",
         "training_run_id": version["run_id"],
         "architecture": version["architecture"],

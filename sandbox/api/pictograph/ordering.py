@@ -11,6 +11,7 @@ from sandbox.api.pictograph.errors import ApiError, invalid, not_found
 from sandbox.catalog import find_dataset, find_export
 from sandbox.fitting import AUTO, AUTOSELECT_KEY, auto_choice
 from sandbox.gpus import TIERS
+from sandbox.jsontext import JsonObject
 from sandbox.modelstore import MODEL_TYPES, find_model
 from sandbox.prices import DEFAULT_EPOCHS, epochs_of
 from sandbox.runs import Order
@@ -26,7 +27,7 @@ class TrainingBody(BaseModel):
     export_name: str
     pipeline_type: str
     gpu_type: str = "a10g"
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: JsonObject = Field(default_factory=dict)
     version_of_model_id: str | None = None
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection, func, select
 
 from sandbox import billing
-from sandbox.api.pictograph.call import Answer, Call, Member, Ref, Viewer
+from sandbox.api.pictograph.call import Answer, Call, Member, Offset, Ref, Viewer
 from sandbox.api.pictograph.dialect import V2_ONLY, DialectRoute
 from sandbox.api.pictograph.errors import ApiError, insufficient, not_found
 from sandbox.api.pictograph.ordering import NamedTrainingBody, TrainingBody, check_order
@@ -119,7 +119,7 @@ def _memory(call: Call, order: Order, factor: int) -> Json:
 def list_runs(
     call: Viewer,
     limit: Annotated[int, Query(ge=1, le=PAGE_CAP)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
     dataset_name: str | None = None,
     status: str | None = None,
 ) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from fastapi import Depends, Request
 from sandbox import billing, lifecycle
 from sandbox.accounts import Account
 from sandbox.api.replicate.errors import refuse
-from sandbox.api.replicate.jsontext import parsed
 from sandbox.core import Sandbox
+from sandbox.jsontext import parsed
 from sandbox.replicate.loopback import is_address
 from sandbox.replicate.predictions import settle_open
 from sandbox.replicate.settings import ReplicateSettings

@@ -15,10 +15,10 @@ from sandbox import documents
 from sandbox.accounts import find_account
 from sandbox.api.replicate.call import Call, Caller
 from sandbox.api.replicate.errors import not_found, problem, refuse
-from sandbox.api.replicate.jsontext import parsed
 from sandbox.api.replicate.pages import page
 from sandbox.core import Sandbox, put_bytes
 from sandbox.dialects import answer
+from sandbox.jsontext import parsed
 from sandbox.replicate.inputs import file_path, find_file
 from sandbox.replicate.views import file_view, is_removed
 from sandbox.replicate.webhooks import signing_secret
