@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
@@ -38,14 +39,19 @@ def read_value(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        read = json.loads(value, parse_constant=_refuse_constant)
-    except ValueError:
+        read = json.loads(value, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError):
         return value
     return read if isinstance(read, (bool, int, float, list, dict)) else value
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")  # NaN and Infinity, which no provider could read
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse_constant(digits)
 
 
 def _mistake(item: Mapping[str, Any]) -> str:

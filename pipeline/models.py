@@ -477,6 +477,8 @@ class ModelFacts(Value):
     """Network family, as the provider calls it."""
     classes: tuple[str, ...] = ()
     """Class names in label order."""
+    input_size: tuple[int, int] | None = None
+    """Height and width it was trained for, in pixels, as its trainer says."""
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
     """Held-out figures as reported by the provider."""
     no_weights: str | None = None
@@ -500,6 +502,8 @@ class ModelArtifact(Value):
     """How often the transfer was resumed or restarted."""
     model: ModelFacts
     """What the provider says about it."""
+    findings: tuple[Finding, ...] = ()
+    """Remarks on what lay beside it."""
 
 
 class Prediction(Value):

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter, field_validator
 
+from pipeline.addresses import hides, names_user, without_secrets
 from pipeline.request_form import RunForm
-from pipeline.requests import TrainConfig, TrainRequest, refused
+from pipeline.requests import TrainConfig, TrainRequest, refused, require_finite
 
 PipelineType = Literal["yolox", "detectron2", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation"]
 """The training pipelines a request can name (Source: seed document "Training", checked 2026-11-20)."""
@@ -67,6 +68,10 @@ class PictographRequest(TrainRequest, title="Pictograph"):
     def config_asked(self) -> TrainConfig:
         """The hyperparameters."""
         return self.config
+
+    def shown(self) -> Self:
+        """Return the request with its hyperparameters as reports may show them."""
+        return self.model_copy(update={"config": self.config.shown()})
 
     @property
     def expected_minutes(self) -> int | None:
@@ -143,7 +148,12 @@ class _LocalData(TrainRequest):
     @classmethod
     def _at_home(cls, path: str | None) -> str | None:
         """Read ``~`` once, so that every stage means the same file."""
-        return str(Path(path).expanduser()) if path is not None and path.startswith("~") else path
+        if path is None or not path.startswith("~"):
+            return path
+        try:
+            return str(Path(path).expanduser())
+        except RuntimeError as error:
+            raise ValueError("nobody knows whose home that is on this machine; write the whole path") from error
 
     @property
     def further_ingredients(self) -> dict[str, JsonValue]:
@@ -223,10 +233,16 @@ class ReplicateRequest(_LocalData, title="Replicate"):
         """Minutes, where somebody has named them."""
         return self.gpu_minutes
 
+    @field_validator("inputs", "smoke_input")
+    @classmethod
+    def _in_json(cls, inputs: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        require_finite(inputs)
+        return inputs
+
     def shown(self) -> Self:
-        """Return the request without the query of ``dataset_url``, which may be as good as a password."""
-        address, mark, _ = (self.dataset_url or "").partition("?")
-        return self.model_copy(update={"dataset_url": f"{address}?[redacted]"}) if mark else self
+        """Return the request without users and queries of addresses, which may be as good as a password."""
+        given = {name: getattr(self, name) for name in ("dataset_url", "inputs", "smoke_input")}
+        return self.model_copy(update={name: without_secrets(value) for name, value in given.items() if hides(value)})
 
     @property
     def needs_weights(self) -> bool:
@@ -251,6 +267,11 @@ class ReplicateRequest(_LocalData, title="Replicate"):
         if self.data_input in self.inputs:
             message = f"inputs names {self.data_input!r}, which gets the address of the training data; leave it out"
             raise refused("inputs", message)
+        if self.dataset_url is not None and names_user(self.dataset_url):
+            message = (
+                "dataset_url names a user, or cannot be read, and requests are stored and shown; give another address"
+            )
+            raise refused("dataset_url", message)
 
 
 class BluesightRequest(_LocalData, title="Bluesight"):

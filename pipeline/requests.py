@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, GetJsonSchemaHandler, JsonValue
+from pydantic import Field, GetJsonSchemaHandler, JsonValue, field_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from pipeline.addresses import hides, without_secrets
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.request_form import arrange
 from pipeline.value import Value
 
 ProviderName = Literal["pictograph", "replicate", "bluesight", "photogpt"]
 """The hosted providers."""
+_Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainConfig(Value, title="Config"):
@@ -31,6 +34,24 @@ class TrainConfig(Value, title="Config"):
     """Side length the images are resized to, in pixels."""
     extra: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Further keys, handed to the provider unchanged."""
+
+    @field_validator("extra")
+    @classmethod
+    def _in_json(cls, extra: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+        require_finite(extra)
+        return extra
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width the images are resized to, where both are named."""
+        named = self.to_wire()
+        height, width = (named.get(key, named.get("image_size")) for key in ("image_height", "image_width"))
+        return (height, width) if type(height) is int and type(width) is int else None
+
+    def shown(self) -> Self:
+        """Return the hyperparameters as reports may show them."""
+        hidden = {name: without_secrets(value) for name, value in self.extra.items() if hides(value)}
+        return self.model_copy(update={"extra": {**self.extra, **hidden}}) if hidden else self
 
     def to_wire(self) -> dict[str, JsonValue]:
         """Return the keys that were set, merged with ``extra``."""
@@ -59,7 +80,7 @@ class TrainRequest(Value):
     """Name of the Prefect credentials block that holds the API key; empty reads the environment."""
     name: Annotated[str, Field(min_length=1, max_length=60)] | None = None
     """Readable part of the run's name; empty derives it from data set and pipeline."""
-    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    budget_usd: _Amount | None = None
     """Stop before spending when the price is above this many US dollars (accounts billed in dollars)."""
     budget_credits: Annotated[int, Field(gt=0)] | None = None
     """Stop before spending when the price is above this many credits (accounts billed in credits)."""
@@ -79,7 +100,7 @@ class TrainRequest(Value):
     request, or begins a new one."""
     if_changed: bool = False
     """Train only when images, labels, classes or hyperparameters differ from those of the last accepted model."""
-    approve_above: Annotated[float, Field(gt=0)] | None = None
+    approve_above: _Amount | None = None
     """Ask a person before starting a training priced above this, in the account's unit (US dollars or credits)."""
     attempt: Annotated[int, Field(ge=1)] | None = None
     """With ``operation``: go on with this attempt and start no later one. The sweep asks so; people need not."""
@@ -178,11 +199,16 @@ class TrainRequest(Value):
             raise refused("budget_usd", message)
 
     def options(self) -> list[str]:
-        """Return the command line's options that say what is trained, as far as they differ from what is usual."""
+        """Return the command line's options that say what is trained, as far as they differ from what is usual.
+
+        They are shown and logged: of a mapping, what holds an address with a user or a query is left out.
+        """
         options = []
-        for name in type(self).model_fields:
+        for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if name in type(self).NAMING and value != type(self).model_fields[name].default:
+            if isinstance(value, dict):
+                value = {key: entry for key, entry in value.items() if not hides(entry)}
+            if name in type(self).NAMING and value != field.get_default(call_default_factory=True):
                 options += [f"--{name.replace('_', '-')}", json.dumps(value) if isinstance(value, dict) else str(value)]
         return options
 
@@ -218,6 +244,19 @@ class TrainRequest(Value):
         made = handler(schema)
         arrange(handler.resolve_ref_schema(made), TrainRequest.model_fields)
         return made
+
+
+def require_finite(value: object) -> None:
+    """Refuse a number that JSON has no word for, however deep it lies.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is a number that cannot be sent; give a finite one")
+    if isinstance(value, (list, dict)):
+        for entry in value.values() if isinstance(value, dict) else value:
+            require_finite(entry)
 
 
 def refused(field: str, message: str) -> ConfigurationError:

@@ -28,4 +28,6 @@ def download_model(plan: TrainPlan, run: TrainingRun) -> ModelArtifact | Skipped
         say(f"no model here: {got.reason}")
     else:
         say(f"model: {got.size_bytes} bytes, verified by {', '.join(got.verified_by) or 'nothing the storage offered'}")
+        for finding in got.findings:
+            say(finding.message, warning=True)
     return got

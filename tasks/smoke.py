@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from pipeline.models import ExportReport, HostedReport, ModelArtifact, Severity, SmokeReport, TrainingRun, TrainPlan
-from pipeline.smoke.judging import check_hosted, smoke_test
+from pipeline.smoke.judging import SmokeOptions, check_hosted, smoke_test
 from tasks.credentials import open_provider
 from tasks.display import say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
@@ -21,6 +21,7 @@ def smoke_test_model(plan: TrainPlan, export: ExportReport | None, artifact: Mod
         min_agreement=plan.request.min_agreement,
         output_dir=plan.output_dir,
         labels=tuple(count.name for count in export.classes) if export is not None else (),
+        options=SmokeOptions(asked_size=plan.request.config_asked.sides),
     )
     agreement = "labels unknown" if report.agreement is None else f"{report.agreement:.0%} of the labels found"
     say(f"smoke test: {len(report.results)} real pictures, {agreement}")

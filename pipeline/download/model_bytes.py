@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import mmap
 from collections.abc import Iterator
+from pathlib import Path
 
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive (a PyTorch checkpoint or an export, perhaps)"),
@@ -47,6 +49,40 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return all(byte >= 32 or byte in b"\t\n\r" for byte in head)
+
+
+_IR_VERSION, _GRAPH = 1, 7
+_MODEL_WIRES = {_IR_VERSION: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, _GRAPH: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+# The wire type of each field of an ONNX model.
+_MOST_FIELDS = 100_000
+
+
+class _CutOffError(ValueError):
+    """The bytes end before the message does."""
+
+
+def is_onnx_file(path: Path) -> bool:
+    """Tell whether a file is an ONNX model, or begins as one and is cut off."""
+    with path.open("rb") as file:
+        if not file.read(1):
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
+            return is_onnx(content)
+
+
+def is_onnx(content: memoryview) -> bool:
+    """Tell whether the bytes are an ONNX model, or begin as one and are cut off: by what a model has to have."""
+    seen = set()
+    try:
+        for number, wire, _, _ in _fields(content, _MOST_FIELDS):
+            if _MODEL_WIRES.get(number, wire) != wire:
+                return False
+            seen.add(number)
+    except _CutOffError:
+        return _IR_VERSION in seen
+    except ValueError:
+        return False
+    return {_IR_VERSION, _GRAPH} <= seen
 
 
 # Field numbers of the ONNX protobuf schema that lead to tensors, and what each one holds.
@@ -96,8 +132,18 @@ def _entry_value(entry: memoryview) -> str:
 
 def _routed_fields(message: memoryview, wanted: dict[int, str]) -> Iterator[tuple[int, memoryview]]:
     """Yield the wanted length-delimited fields of a protobuf message."""
-    at = 0
+    for number, wire, start, end in _fields(message):
+        if wire == 2 and number in wanted:
+            yield number, message[start:end]
+
+
+def _fields(message: memoryview, most: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, wire type, start and end of the fields of a protobuf message, which has at most so many."""
+    at = count = 0
     while at < len(message):
+        if count == most:
+            raise ValueError(f"it has more than {most} fields")
+        count += 1
         tag, at = _read_tag(message, at)
         number, wire = tag >> 3, tag & 7
         start = at
@@ -113,9 +159,8 @@ def _routed_fields(message: memoryview, wanted: dict[int, str]) -> Iterator[tupl
         else:
             raise ValueError(f"field {number} has the unknown wire type {wire}")
         if at > len(message):
-            raise ValueError(f"the data ends {at - len(message)} bytes early")
-        if wire == 2 and number in wanted:
-            yield number, message[start:at]
+            raise _CutOffError(f"the data ends {at - len(message)} bytes early")
+        yield number, wire, start, at
 
 
 def _read_tag(message: memoryview, at: int) -> tuple[int, int]:
@@ -139,4 +184,4 @@ def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
-    raise ValueError("the data ends within a number")
+    raise (_CutOffError if at == len(message) else ValueError)("the data ends within a number")

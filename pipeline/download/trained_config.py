@@ -15,6 +15,8 @@ MAX_WORD_CHARS = 200
 """Longest class name, or name of an architecture or a task, believed."""
 MAX_SIDE = 16_384
 """Largest side of a network's input believed, in pixels."""
+MAX_WHOLE = 2**53
+"""Largest whole number believed as a figure; the readers of a report may know no larger one exactly."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,11 @@ def _classes(value: Any) -> tuple[str, ...]:
 def _metrics(value: Any) -> dict[str, float]:
     """Return the figures among the values; what is nested or no number is left out."""
     rows = list(value.items())[:MAX_METRICS] if isinstance(value, dict) else []
-    return {
-        name: figure
-        for name, figure in rows
-        if _word(name) and isinstance(figure, (int, float)) and not isinstance(figure, bool) and math.isfinite(figure)
-    }
+    return {name: figure for name, figure in rows if _word(name) and _is_figure(figure)}
+
+
+def _is_figure(value: Any) -> bool:
+    return abs(value) <= MAX_WHOLE if type(value) is int else type(value) is float and math.isfinite(value)
 
 
 def _word(value: Any) -> str | None:

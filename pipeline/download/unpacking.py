@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.download.bounded_reads import CHUNK_BYTES
-from pipeline.download.model_bytes import name_other_format
+from pipeline.download.model_bytes import is_onnx, is_onnx_file, name_other_format
 from pipeline.download.packed import Member, Packed, form_of
 from pipeline.download.trained_config import TrainedConfig, read_config
 from pipeline.errors import ArtifactTooLargeError, ErrorContext, OutputPathError, UnpackError
@@ -81,19 +81,19 @@ def unpack_model(downloaded: Path, folder: Path, *, max_bytes: int) -> UnpackedM
         head = file.read(_HEAD_BYTES)
     form = form_of(head)
     if form is None:
-        return _bare(downloaded, head, max_bytes)
+        _refuse_other_archive(downloaded, head)
+        return _bare(downloaded, max_bytes) if is_onnx_file(downloaded) else None
     packed = Packed(downloaded, form, max_bytes)
     start = packed.plain_start()
     if start is not None:
-        return None if _is_other(downloaded, start) else _take(packed, None, TrainedConfig(), folder)
+        _refuse_other_archive(downloaded, start)
+        return _unpacked(packed, folder) if is_onnx(memoryview(start)) else None
     members = packed.members()
     chosen = _choose(downloaded.name, members)
     return None if chosen is None else _take(packed, chosen, _config(packed, chosen, members, folder), folder)
 
 
-def _bare(downloaded: Path, head: bytes, max_bytes: int) -> UnpackedModel | None:
-    if _is_other(downloaded, head):
-        return None
+def _bare(downloaded: Path, max_bytes: int) -> UnpackedModel:
     if (size := downloaded.stat().st_size) > max_bytes:
         raise ArtifactTooLargeError(
             f"{downloaded.name!r} has {size} bytes, over the limit of {max_bytes}; raise max_model_bytes if that is "
@@ -108,15 +108,23 @@ def _bare(downloaded: Path, head: bytes, max_bytes: int) -> UnpackedModel | None
     return UnpackedModel(downloaded, size, md5.hexdigest(), sha256.hexdigest())
 
 
-def _is_other(downloaded: Path, head: bytes) -> bool:
-    """Tell whether the bytes are no ONNX; an archive that cannot be looked into is refused."""
+def _unpacked(packed: Packed, folder: Path) -> UnpackedModel | None:
+    """Unpack a compressed file that begins as a model does; None when it goes on as something else."""
+    taken = _take(packed, None, TrainedConfig(), folder)
+    if is_onnx_file(taken.path):
+        return taken
+    taken.path.unlink()
+    return None
+
+
+def _refuse_other_archive(downloaded: Path, head: bytes) -> None:
+    """Refuse an archive that cannot be looked into."""
     for start, name in _OTHER_ARCHIVES:
         if head.startswith(start):
             raise UnpackError(
                 f"{downloaded.name!r} is a {name} archive, which is not read here; have the trainer return the .onnx "
                 f"file, a tar or a ZIP"
             )
-    return name_other_format(head) is not None
 
 
 def _choose(archive: str, members: Sequence[Member]) -> Member | None:

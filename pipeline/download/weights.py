@@ -10,7 +10,7 @@ from pipeline.download.collection import CANDIDATE_NAME, CollectedFile, collect,
 from pipeline.download.readiness import READY_POLL, await_model, once_ready
 from pipeline.download.unpacking import UnpackedModel, unpack_model
 from pipeline.errors import ErrorContext, ModelLoadError, OutputPathError
-from pipeline.models import ModelArtifact, ModelFacts, Skipped, TrainingRun, TrainPlan
+from pipeline.models import Finding, ModelArtifact, ModelFacts, ModelTask, Severity, Skipped, TrainingRun, TrainPlan
 from pipeline.provider import Provider
 
 WEIGHTS_NAME = "weights"
@@ -68,7 +68,8 @@ def take_out_model(file: CollectedFile, model: ModelFacts, plan: TrainPlan) -> M
             ErrorContext(field="output_dir"),
         ) from error
     taken = replace(file, path=candidate, size_bytes=found.size_bytes, md5=found.md5, sha256=found.sha256)
-    return describe_artifact(taken, _with_facts(model, found))
+    described = describe_artifact(taken, _with_facts(model, found))
+    return described.model_copy(update={"findings": _remark_on(found, plan)})
 
 
 def _with_facts(model: ModelFacts, found: UnpackedModel) -> ModelFacts:
@@ -77,6 +78,18 @@ def _with_facts(model: ModelFacts, found: UnpackedModel) -> ModelFacts:
         update={
             "classes": model.classes or found.classes,
             "architecture": model.architecture or found.architecture,
+            "input_size": model.input_size or found.input_size,
             "metrics": {**found.metrics, **model.metrics},
         }
     )
+
+
+def _remark_on(found: UnpackedModel, plan: TrainPlan) -> tuple[Finding, ...]:
+    """Say that the model was trained for another task than it is read for; a word that is not ours says nothing."""
+    if found.task == plan.task or found.task not in set(ModelTask):
+        return ()
+    text = (
+        f"The config beside the model says that it was trained for {found.task!r}, and it is read as "
+        f"{plan.task.value!r}; look whether {plan.request.KIND_FIELD}={plan.request.kind!r} is what was meant."
+    )
+    return (Finding(severity=Severity.WARNING, code="task_differs", message=text),)

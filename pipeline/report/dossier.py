@@ -188,7 +188,7 @@ class Dossier:
             outcome_unknown=self.outcome_unknown,
             operation_id=self.operation.id,
             request=self.request.shown(),
-            plan=self.plan.model_copy(update={"request": self.plan.request.shown()}) if self.plan is not None else None,
+            plan=_shown(self.plan) if self.plan is not None else None,
             started_at=self.started_at,
             ended_at=ended_at,
             export=self.export,
@@ -201,6 +201,10 @@ class Dossier:
             hosted=self.hosted,
             skipped=tuple(self.skipped),
         )
+
+
+def _shown(plan: TrainPlan) -> TrainPlan:
+    return plan.model_copy(update={"request": plan.request.shown(), "config_asked": plan.config_asked.shown()})
 
 
 class RunEndedError(Exception):

@@ -35,9 +35,10 @@ def all_findings(report: RunReport) -> tuple[Finding, ...]:
     export = report.export.findings if report.export else ()
     cost = report.cost.findings if report.cost else ()
     run = report.run.warnings if report.run else ()
+    artifact = report.artifact.findings if report.artifact else ()
     smoke = report.smoke.findings if report.smoke else ()
     hosted = report.hosted.findings if report.hosted else ()
-    return (*export, *cost, *run, *smoke, *hosted)
+    return (*export, *cost, *run, *artifact, *smoke, *hosted)
 
 
 def metric_line(report: RunReport) -> str:

@@ -28,10 +28,13 @@ from pipeline.value import Value
 
 JOB_FILE, REPLY_FILE, STAGE_FILE, STDERR_FILE = "job.json", "reply.json", "stage", "stderr.txt"
 MASK_LIMIT = 640 * 640
+LEAST_SIDE = 8
+"""Least side length fed to a model, in pixels."""
 MAX_TEXT = 400
 _CHILD_COMMAND = (sys.executable, "-P", "-m", "pipeline.smoke.inference_child")
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 _GIB = 1024**3
+_Side = Annotated[int, Field(ge=LEAST_SIDE)]
 
 
 class InferenceLimits(Value):
@@ -64,8 +67,8 @@ class InferenceJob(Value):
     """Image files."""
     confidence: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Least confidence of a prediction."""
-    fallback_size: Annotated[int, Field(ge=8)] = 640
-    """Side length to feed where the graph leaves it open, in pixels."""
+    fallback_size: tuple[_Side, _Side] = (640, 640)
+    """Height and width to feed where the graph leaves them open, in pixels."""
     limits: InferenceLimits = InferenceLimits()
     """What the child process may use."""
 
@@ -215,7 +218,7 @@ def _run_child(folder: Path, time_s: float) -> int | None:
 
 def _bare_environment() -> dict[str, str]:
     """Return what an interpreter needs and nothing else: no keys, no tokens."""
-    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return {**threads, **kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONIOENCODING": "utf-8"}

@@ -177,7 +177,7 @@ def _check_input(inputs: Sequence[Any], job: InferenceJob) -> tuple[str, Size]:
     if batch not in {None, 1} or channels not in {None, 3}:
         hint = "; the colours come last, export it with (1, 3, height, width)" if width == 3 else ""
         raise ModelLoadError(f"it takes shape {shape} instead of one picture of 3 colours (1, 3, height, width){hint}")
-    size = (height, width) if height and width else (height or job.fallback_size, width or job.fallback_size)
+    size = height or job.fallback_size[0], width or job.fallback_size[1]
     if not 1 <= min(size) <= max(size) <= job.limits.input_side:
         raise ModelLoadError(f"it takes pictures of {size[0]}x{size[1]}; the limit is {job.limits.input_side} a side")
     return entry.name, size

@@ -26,7 +26,14 @@ from pipeline.models import (
     SmokeReport,
 )
 from pipeline.smoke.agreement import count_found
-from pipeline.smoke.inference import InferenceJob, InferenceLimits, InferenceResult, PictureReading, run_inference
+from pipeline.smoke.inference import (
+    LEAST_SIDE,
+    InferenceJob,
+    InferenceLimits,
+    InferenceResult,
+    PictureReading,
+    run_inference,
+)
 from pipeline.smoke.overlays import Overlay, draw_overlay
 from pipeline.value import Value
 
@@ -46,8 +53,10 @@ class SmokeOptions(Value):
 
     confidence: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Least confidence of a prediction; a classifier's best class is taken in any case."""
-    fallback_size: Annotated[int, Field(ge=8)] = 640
-    """Side length to feed where the graph leaves it open, in pixels."""
+    asked_size: tuple[int, int] | None = None
+    """Height and width that the training was asked for, in pixels."""
+    fallback_size: Annotated[int, Field(ge=LEAST_SIDE)] = 640
+    """Side length to feed where neither the graph, nor its trainer, nor the request says one, in pixels."""
     limits: InferenceLimits = InferenceLimits()
     """What the model's process may use."""
 
@@ -84,7 +93,7 @@ def smoke_test(
         classes=classes,
         pictures=tuple(sample.path for sample in samples),
         confidence=options.confidence,
-        fallback_size=options.fallback_size,
+        fallback_size=_open_size(artifact.model, options),
         limits=options.limits,
     )
     outcome = run_inference(job)
@@ -100,6 +109,14 @@ def smoke_test(
         agreement=agreement,
         findings=(*findings, *_remark_on(results, agreement)),
     )
+
+
+def _open_size(model: ModelFacts, options: SmokeOptions) -> tuple[int, int]:
+    """Return height and width to feed where the graph leaves them open."""
+    for size in (model.input_size, options.asked_size):
+        if size is not None and min(size) >= LEAST_SIDE and max(size) <= options.limits.input_side:
+            return size
+    return options.fallback_size, options.fallback_size
 
 
 def check_hosted(report: HostedReport, *, min_agreement: float) -> None:

@@ -227,10 +227,20 @@ def test_mutated_models_always_give_a_verdict(tmp_path: Path, pictures: tuple[Pa
     assert "ModelLoadError" in verdicts
 
 
+def test_the_child_is_of_the_same_release(tmp_path: Path) -> None:
+    """It is found beside its parent, wherever that lies, also where no package of that name is installed."""
+    code = "from importlib.util import find_spec; print(find_spec('pipeline.smoke.inference_child').origin)"
+    command = [sys.executable, "-P", "-S", "-c", code]  # -S: no installed packages
+    found = subprocess.run(
+        command, cwd=tmp_path, env=inference._bare_environment(), capture_output=True, text=True, check=False
+    )
+    assert found.stdout.strip() == str(Path(inference.__file__).with_name("inference_child.py")), found.stderr
+
+
 def test_importing_the_stage_imports_no_runtime() -> None:
     """The flow's process never loads the model runtime."""
     code = "import sys, pipeline.smoke.judging, pipeline.smoke.inference_child; sys.exit('onnxruntime' in sys.modules)"
-    paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(inference.__file__).parents[1])])
+    paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(inference.__file__).parents[2])])
     environment = {**os.environ, "PYTHONPATH": paths}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 

@@ -108,7 +108,8 @@ def full_dossier() -> Dossier:
     dossier.run = ended
     credits = Money(amount=90, unit=Unit.CREDITS)
     dossier.settlement = Settlement(charged=credits, refunded=Money(amount=10, unit=Unit.CREDITS), balance=credits)
-    dossier.artifact = make_artifact(mAP50=0.75)
+    remarks = {"findings": (make_finding("from the weights"),)}
+    dossier.artifact = make_artifact(mAP50=0.75).model_copy(update=remarks)
     dossier.smoke = make_smoke(make_finding("from the smoke test"))
     dossier.hosted = make_hosted(make_finding("from the hosted model"))
     dossier.accept()

@@ -115,13 +115,18 @@ def test_two_inputs_are_refused(tmp_path: Path, pictures: tuple[Path, ...]) -> N
     assert "takes 2 inputs ('input', 'other')" in refusal(ask(path, pictures))
 
 
-def test_open_sizes_take_the_fallback(tmp_path: Path, pictures: tuple[Path, ...]) -> None:
-    """Where the graph leaves height and width open, the given size is fed."""
-    value = helper.make_tensor_value_info("input", FLOAT, ["batch", 3, "height", "width"])
+@pytest.mark.parametrize(
+    ("sides", "fed"), [(("height", "width"), (96, 64)), ((32, "width"), (32, 64)), (("height", 32), (96, 32))]
+)
+def test_open_sizes_take_the_fallback(
+    tmp_path: Path, pictures: tuple[Path, ...], sides: tuple[object, object], fed: tuple[int, int]
+) -> None:
+    """Where the graph leaves height or width open, the given one is fed."""
+    value = helper.make_tensor_value_info("input", FLOAT, ["batch", 3, *sides])
     path = flat_graph(tmp_path / "m.onnx", value)
-    result = ask(path, pictures, classes=1, fallback_size=96).result
+    result = ask(path, pictures, classes=1, fallback_size=(96, 64)).result
     assert result is not None
-    assert result.input_size == (96, 96)
+    assert result.input_size == fed
 
 
 @pytest.mark.parametrize("classes", [1, 3])

@@ -54,7 +54,7 @@ class TestMarkdown:
         ):
             assert part in text
         assert [finding.message for finding in all_findings(report)] == [
-            f"from the {stage}" for stage in ("export", "quote", "run", "smoke test", "hosted model")
+            f"from the {stage}" for stage in ("export", "quote", "run", "weights", "smoke test", "hosted model")
         ]
 
     def test_a_run_that_stopped_early_still_has_a_report(self) -> None:
@@ -89,7 +89,7 @@ class TestMarkdown:
         assert "](https://evil" not in text
         assert "](javascript" not in text
         rows = [line for line in text.split("## Findings")[1].splitlines() if line.startswith("|")]
-        assert len(rows) == 2 + 5
+        assert len(rows) == 2 + 6
         bare = [row.replace("\\\\", "").replace("\\|", "") for row in rows]
         assert {row.count("|") for row in bare} == {4}
         assert all(row.endswith("|") for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.provider_requests import (
     read_request,
 )
 from pipeline.report.dossier import Dossier
-from pipeline.requests import TrainRequest
+from pipeline.requests import TrainConfig, TrainRequest
 from pipeline.start.planning import fingerprint_request, resolve_plan
 from tests.unit.conftest import make_profile, make_request
 from tests.unit.dossiers import START
@@ -173,8 +174,109 @@ def test_reports_do_not_show_what_is_as_good_as_a_password() -> None:
     assert plain.shown() == plain
 
 
+SIGNED = "https://store.example/w.bin?sig=canary"
+
+
+def test_no_address_in_a_request_is_shown_whole(tmp_path: Path) -> None:
+    """Not in the trainer's inputs either, however deep, nor in the plan made of them; what is sent is as before."""
+    inputs = {
+        "base": SIGNED,
+        "user": "https://me:canary@store.example/w.bin#canary",
+        "text": f"weights from {SIGNED}&x=1 and more",
+        "spaced": "https://store.example/w?a=b canary",
+        "deep": [{"urls": {SIGNED: [r"https:\/\/store.example\/w?sig=canary"]}}],
+        "epochs": 5,
+    }
+    request = ReplicateRequest(
+        **ASKED["replicate"], dataset_url="https://me:canary@s.example/d.zip?canary", inputs=inputs, smoke_input=inputs
+    )
+    dossier = Dossier(request, Operation(id="op-1"), START)
+    dossier.plan = resolve_plan(
+        request.model_copy(update={"dataset_url": None}), make_profile(name="replicate", gpus=()), Operation(id="op-1")
+    )
+    assert "canary" in dossier.plan.model_dump_json()
+    shown = dossier.report(START).model_dump_json()
+    assert "canary" not in shown
+    assert shown.count("https://store.example/w.bin?[redacted]") == 3 * 2 * 2 + 2
+    assert request.shown().inputs["epochs"] == 5
+    assert dossier.plan.request.inputs == inputs
+
+
+def test_hyperparameters_are_shown_without_the_queries_of_their_addresses() -> None:
+    """Further keys may hold one."""
+    request = PictographRequest(dataset="ds", config=TrainConfig(epochs=3, extra={"base": SIGNED, "k": 1}))
+    assert request.shown().config == TrainConfig(
+        epochs=3, extra={"base": "https://store.example/w.bin?[redacted]", "k": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:canary@s.example/d.zip", "http://canary@s.example/d.zip", "https://me:can/ary@s.example/d.zip"]
+)
+def test_data_at_an_address_that_names_a_user_is_refused(url: str) -> None:
+    """It would be stored and shown with the request; the reason does not repeat it."""
+    with pytest.raises(ConfigurationError, match="names a user") as caught:
+        ReplicateRequest(**ASKED["replicate"], dataset_url=url).check()
+    assert caught.value.context.field == "dataset_url"
+    assert "can" not in str(caught.value).replace("cannot", "")
+    ReplicateRequest(**ASKED["replicate"], dataset_url="https://s.example:8443/d@1.zip?x=a@b").check()
+
+
+def test_the_command_that_comes_back_shows_no_signature() -> None:
+    """The operation, which it names as well, has the input."""
+    request = ReplicateRequest(**ASKED["replicate"], inputs={"base": [SIGNED], "epochs": 5})
+    options = request.options()
+    assert options[options.index("--inputs") + 1] == '{"epochs": 5}'
+    assert "--inputs" not in ReplicateRequest(**ASKED["replicate"], inputs={"base": SIGNED}).options()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda number: {"provider": "pictograph", "budget_usd": number},
+        lambda number: {"provider": "pictograph", "approve_above": number},
+        lambda number: {"provider": "pictograph", "config": {"extra": {"k": number}}},
+        lambda number: {"provider": "replicate", "inputs": {"a": [{"b": number}]}},
+        lambda number: {"provider": "replicate", "smoke_input": {"a": number}},
+    ],
+    ids=["budget", "approval", "extra", "inputs", "smoke_input"],
+)
+def test_numbers_that_cannot_be_sent_are_refused(fields: Callable[[float], dict[str, Any]], number: float) -> None:
+    """A cap without an end is none, and JSON has no word for them."""
+    asked = fields(number)
+    with pytest.raises(ValidationError, match=r"finite|greater than 0"):
+        read_request({**ASKED[asked["provider"]], **asked})
+
+
+@pytest.mark.parametrize(
+    ("config", "sides"),
+    [
+        ({"image_size": 320}, (320, 320)),
+        ({"image_size": 320, "extra": {"image_width": 256}}, (320, 256)),
+        ({"extra": {"image_height": 96, "image_width": 64}}, (96, 64)),
+        ({"extra": {"image_height": 96}}, None),
+        ({"extra": {"image_size": True}}, None),
+        ({"extra": {"image_size": "320"}}, None),
+        ({}, None),
+    ],
+)
+def test_the_size_that_was_asked_for_is_known(config: dict[str, Any], sides: tuple[int, int] | None) -> None:
+    """One side for both, or each by its name; anything else is not a size."""
+    assert TrainConfig(**config).sides == sides
+    if "extra" in config and "image_size" not in config:
+        assert ReplicateRequest(**ASKED["replicate"], inputs=config["extra"]).config_asked.sides == sides
+
+
 def test_home_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stage means the same file."""
     monkeypatch.setenv("HOME", "/home/me")
     request = BluesightRequest(dataset="~/tiles.h5", validation="~/more.h5")
     assert (request.dataset, request.validation) == ("/home/me/tiles.h5", "/home/me/more.h5")
+
+
+def test_the_home_of_nobody_is_a_mistake_of_its_field() -> None:
+    """With what to write instead."""
+    with pytest.raises(ValidationError, match="write the whole path") as caught:
+        BluesightRequest(dataset="tiles.h5", validation="~no-such-user-here/more.h5")
+    assert [error["loc"] for error in caught.value.errors()] == [("validation",)]

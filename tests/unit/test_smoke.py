@@ -48,6 +48,7 @@ class Bench:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.jobs: list[InferenceJob] = []
+        self.options = judging.DEFAULT_OPTIONS
         self.responds = True
         self._samples: list[SamplePicture] = []
         self._readings: list[PictureReading] = []
@@ -63,7 +64,12 @@ class Bench:
     def run(self, model: ModelArtifact, labels: tuple[str, ...] = LABELS, min_agreement: float = 0.5) -> SmokeReport:
         """Judge the model."""
         return judging.smoke_test(
-            model, tuple(self._samples), min_agreement=min_agreement, output_dir=self.folder / "run", labels=labels
+            model,
+            tuple(self._samples),
+            min_agreement=min_agreement,
+            output_dir=self.folder / "run",
+            labels=labels,
+            options=self.options,
         )
 
     def _answer(self, job: InferenceJob) -> InferenceResult:
@@ -88,6 +94,28 @@ def test_a_good_model_is_accepted_with_its_figures(bench: Bench) -> None:
     assert all(result.overlay and result.overlay.is_file() for result in report.results)
     assert report.findings == ()
     assert bench.jobs[0].classes == LABELS
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "fed"),
+    [
+        ((224, 96), (320, 320), (224, 96)),
+        (None, (320, 256), (320, 256)),
+        (None, None, (640, 640)),
+        ((1, 1), (320, 320), (320, 320)),
+        ((16_384, 64), None, (640, 640)),
+        (None, (5, 640), (640, 640)),
+    ],
+)
+def test_a_graph_that_leaves_its_size_open_is_fed_the_one_it_was_trained_for(
+    bench: Bench, trained: tuple[int, int] | None, asked: tuple[int, int] | None, fed: tuple[int, int]
+) -> None:
+    """As its trainer says, else as it was asked for, else 640; a size that cannot be fed is not believed."""
+    bench.add([box("car", 10, 10, 40, 40)], [see("car", 10, 10, 40, 40)])
+    bench.options = judging.SmokeOptions(asked_size=asked)
+    model = artifact()
+    bench.run(model.model_copy(update={"model": model.model.model_copy(update={"input_size": trained})}))
+    assert bench.jobs[0].fallback_size == fed
 
 
 def test_too_little_agreement_is_refused_with_the_figures(bench: Bench) -> None:

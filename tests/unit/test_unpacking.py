@@ -22,7 +22,10 @@ from pipeline.download.trained_config import MAX_CLASSES, TrainedConfig, read_co
 from pipeline.download.unpacking import UNPACKED_CONFIG_NAME, UNPACKED_NAME, UnpackedModel, unpack_model
 from pipeline.errors import ArtifactTooLargeError, OutputPathError, UnpackError
 
-MODEL = b"\x08\x08\x12\x07trainer" + bytes(range(256)) * 40
+GRAPH = bytes(range(256)) * 40
+MODEL = b"\x08\x08\x12\x07trainer\x3a\x80\x50" + GRAPH
+"""The fields of a model: the version of its form, its maker, a graph of 10,240 bytes that nobody reads."""
+OTHER_PROTOBUF = b"\x08\x05\x12\x85\x20" + bytes(4101) + b"\xa2\x1f\x03abc"
 CONFIG = {
     "classes": ["stop", "yield"],
     "architecture": "yolox_micro",
@@ -142,14 +145,37 @@ def test_compressed_parts_in_a_row_are_one_file(tmp_path: Path, squeeze: Callabl
         gzip.compress(b"just text"),
         zip_of([("archive/data.pkl", b"\x80\x02")]),
         tar_of([("weights.safetensors", b"x"), ("model.onnx.txt", b"x"), ("._model.onnx", b"\x00\x05\x16\x07")]),
-        tar_of([]) + bytes(10240),
+        tar_of([]),
+        struct.pack("<Q", 0x208) + b'{"w":{"dtype":"F32"}}' + b"\x80" * 999,
+        b"GGUF\x03\0\0\0" + bytes(99),
+        b"\x1c\0\0\0TFL3" + bytes(99),
+        b"\x93NUMPY\x01\0v\0{'descr': '<f4'}" + bytes(99),
+        b"\x80\x05\x95\x0a\0\0\0\0\0\0\0}" + b"\x94" * 9,
+        OTHER_PROTOBUF,
+        gzip.compress(OTHER_PROTOBUF),
+        b"\x08\x08" * 200_000,
+        b"\x0a" + MODEL,
     ],
-    ids=["empty", "picture", "json", "pickle", "gzip", "zip", "tar", "empty-tar"],
+    ids=[
+        *("empty", "picture", "json", "pickle", "gzip", "zip", "tar", "empty-tar"),
+        *("safetensors", "gguf", "tflite", "npy", "pickle-5", "protobuf", "protobuf-gzip", "fields", "text-first"),
+    ],
 )
 def test_a_file_without_a_model_is_none(tmp_path: Path, content: bytes) -> None:
     """Other weights, other documents, and archives of them: the caller knows what that means."""
-    assert unpack(tmp_path, content) is None or not any(content)
-    assert not (tmp_path / "out").exists()
+    assert unpack(tmp_path, content) is None
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("squeeze", [bytes, gzip.compress], ids=["bare", "gzip"])
+@pytest.mark.parametrize("cut", [9, 5000, len(MODEL) - 1])
+def test_a_model_that_is_cut_off_is_still_taken_for_one(
+    tmp_path: Path, cut: int, squeeze: Callable[[bytes], bytes]
+) -> None:
+    """What opens it says so: the weights are damaged, not of another kind."""
+    found = unpack(tmp_path, squeeze(MODEL[:cut]))
+    assert found is not None
+    assert found.path.read_bytes() == MODEL[:cut]
 
 
 @each_pack
@@ -448,6 +474,11 @@ def test_a_large_config_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ('{"classes": ["a\\u001b[31m"]}', TrainedConfig()),
         (json.dumps({"classes": [str(k) for k in range(MAX_CLASSES + 1)]}), TrainedConfig()),
         (json.dumps({"architecture": "x" * 201, "task": ["t"]}), TrainedConfig()),
+        (
+            '{"metrics": {"a": 1' + "0" * 400 + ', "b": -1' + "0" * 30 + ', "c": 0.5}}',
+            TrainedConfig(metrics={"c": 0.5}),
+        ),
+        ('{"metrics": {"a": 1e999, "b": true, "c": 7}}', TrainedConfig(metrics={"c": 7})),
         ('{"input_size": [0, 64]}', TrainedConfig()),
         ('{"input_size": [true, 64]}', TrainedConfig()),
         ('{"input_size": [64, 64, 3]}', TrainedConfig()),

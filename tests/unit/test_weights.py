@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,42 @@ def test_the_model_in_an_archive_is_the_candidate(tmp_path: Path) -> None:
     assert (artifact.model.classes, artifact.model.architecture) == (("stop", "yield"), "yolox")
     assert artifact.model.metrics == {"mAP50": 0.9, "evaluated_images": 4}
     assert (plan.output_dir / WEIGHTS_NAME).exists()
+
+
+def test_the_size_a_model_was_trained_for_is_kept(tmp_path: Path) -> None:
+    """A graph may leave it open; what the provider says counts more."""
+    config = json.dumps({**CONFIG, "input_size": [224, 96]}).encode()
+    content = _tar({"model.onnx": tiny_model("yolox", ("stop", "yield"), seed=1), "config.json": config})
+    artifact, _ = _take(tmp_path / "a", content)
+    assert artifact.model.input_size == (224, 96)
+    told, _ = _take(tmp_path / "b", content, FACTS.model_copy(update={"input_size": (64, 64)}))
+    assert told.model.input_size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("task", "remarks"), [("semantic_segmentation", 1), ("object_detection", 0), ("detect", 0), (None, 0)]
+)
+def test_a_model_trained_for_another_task_is_remarked_on(tmp_path: Path, task: str | None, remarks: int) -> None:
+    """With both tasks and the field that decides how it is read; a word of somebody else's says nothing."""
+    config = json.dumps({**CONFIG, "task": task}).encode()
+    model = tiny_model("yolox", ("stop", "yield"), seed=1)
+    artifact, _ = _take(tmp_path, _tar({"model.onnx": model, "config.json": config}))
+    assert [finding.code for finding in artifact.findings] == ["task_differs"] * remarks
+    for finding in artifact.findings:
+        assert all(word in finding.message for word in ("'semantic_segmentation'", "'object_detection'", "pipeline="))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [struct.pack("<Q", 0x208) + b'{"a":{"dtype":"F32"}}' + b"\x80" * 999, b"GGUF\x03\0\0\0" + bytes(99)],
+    ids=["safetensors", "gguf"],
+)
+def test_weights_of_another_format_are_no_broken_model(tmp_path: Path, content: bytes) -> None:
+    """The hosted version is what is left to try: the model is not rejected for its form."""
+    skipped, plan = _take(tmp_path, content)
+    assert isinstance(skipped, Skipped)
+    assert "no ONNX model" in skipped.reason
+    assert not (plan.output_dir / CANDIDATE_NAME).exists()
 
 
 def test_a_bare_model_is_a_candidate_and_stays_as_it_came(tmp_path: Path) -> None:
