@@ -19,12 +19,17 @@ def without_secrets(value: JsonValue) -> JsonValue:
     """Return a value whose addresses have lost user, password and all that follows the path, in names as well."""
     if isinstance(value, str):
         # What begins with an address is one to its end, whatever else it holds.
-        return _cut(value) if _ADDRESS.match(value) else _ADDRESS.sub(lambda found: _cut(found[0]), value)
+        return _cut(value) if _ADDRESS.match(value) else cut_addresses(value)
     if isinstance(value, list):
         return [without_secrets(entry) for entry in value]
     if isinstance(value, dict):
         return {str(without_secrets(name)): without_secrets(entry) for name, entry in value.items()}
     return value
+
+
+def cut_addresses(text: str) -> str:
+    """Return a text whose addresses have lost user, password and all that follows the path."""
+    return _ADDRESS.sub(lambda found: _cut(found[0]), text)
 
 
 def hides(value: JsonValue) -> bool:

@@ -9,32 +9,19 @@ from itertools import pairwise
 
 from pydantic import JsonValue, SecretStr
 
+from pipeline.addresses import cut_addresses
 from pipeline.errors import ConfigurationError, ErrorContext
 from providers.http_errors import ErrorBody
 from providers.scrubbing import REDACTED, Scrubber
 
 UNSTORED = "REPLICATE_SECRET_INPUTS"
 """The variable that holds inputs which must not be stored."""
-# The slashes may be escaped, as some JSON has them. Whatever touches an address is taken for a part of it: better too
-# much is cut than too little.
-_URL = re.compile(r"\w{1,20}:(?:\\?/){2}[^\s\"<>]*")
-_USER = re.compile(r"(:(?:\\?/){2})[^/?#@]*@")
 _SECRET_WORDS = frozenset(
     {"token", "secret", "secrets", "password", "passwords", "apikey", "credential", "credentials"}
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LEAST_BEGINNING = 4
 """Characters of a secret that are taken for its beginning where a text was cut off."""
-
-
-def cut_queries(text: str) -> str:
-    """Return a text whose URLs have lost user, password and all that follows the path."""
-    return _URL.sub(lambda found: _without_query(found[0]), text)
-
-
-def _without_query(url: str) -> str:
-    shown, mark, _ = _USER.sub(r"\1", url, count=1).partition("?")
-    return f"{shown}?{REDACTED}" if mark else shown
 
 
 def refuse_secrets(inputs: Mapping[str, JsonValue]) -> None:
@@ -78,7 +65,7 @@ class Redaction:
         """Return a text as it may be shown."""
         for scrubber in self._scrubbers:
             text = scrubber.text(text)
-        return cut_queries(self._without_beginning(text))
+        return cut_addresses(self._without_beginning(text))
 
     def _without_beginning(self, text: str) -> str:
         """Return the text without a secret that ends beyond its end: long answers are cut before they are read."""

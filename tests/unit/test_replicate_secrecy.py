@@ -11,12 +11,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from pipeline.addresses import cut_addresses
 from pipeline.errors import ConfigurationError, ProviderError
 from pipeline.provider_requests import ReplicateRequest
 from providers.connect import connect
 from providers.replicate.adapter import ReplicateProvider
 from providers.replicate.schema import fill_inputs
-from providers.replicate.secrecy import UNSTORED, Redaction, UnshownInputs, cut_queries, refuse_secrets
+from providers.replicate.secrecy import UNSTORED, Redaction, UnshownInputs, refuse_secrets
 from providers.replicate.values import ReplicateSetup
 from providers.replicate.wire import VersionWire
 from providers.settings import read_settings
@@ -67,13 +68,13 @@ def _server(routes: dict[str, Any] | None = None, setup: ReplicateSetup = SETUP)
 )
 def test_of_a_url_everything_after_its_path_is_cut(text: str, shown: str) -> None:
     """A signed query is as good as a password; the rest of the text stays as it is."""
-    assert cut_queries(text) == shown
+    assert cut_addresses(text) == shown
 
 
 def test_a_long_log_is_read_in_no_time() -> None:
     """A log comes whole at every look, and its writer is not one to be trusted."""
     begun_s = time.perf_counter()
-    cut_queries("a://" * 250_000 + "x" * 1_000_000)
+    cut_addresses("a://" * 250_000 + "x" * 1_000_000)
     assert time.perf_counter() - begun_s < 5
 
 
