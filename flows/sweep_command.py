@@ -16,13 +16,15 @@ from pipeline.requests import SweepRequest
 
 HELP = """Find every training that is billed or waits to be collected, and do what the policies say.
 
-It sweeps the account at Pictograph, or at the --provider named, whose key is in the environment (PICTOGRAPH_API_KEY,
-REPLICATE_API_TOKEN, PHOTOGPT_API_KEY) or in --credentials, or the local sandbox (--sandbox).
+It sweeps every account that has something open in the journal or whose key is in the environment (PICTOGRAPH_API_KEY,
+REPLICATE_API_TOKEN, PHOTOGPT_API_KEY), the one at the --provider named, whose key may be in --credentials, or the local
+sandbox (--sandbox).
 
-Exit codes: 0 done - 1 something could not be cancelled or closed, or the sweep failed - 2 usage or configuration.
+Exit codes: 0 done - 1 something could not be cancelled or closed, an account could not be swept, or the sweep failed -
+2 usage or configuration.
 """
 
-HOSTED = SweepRequest()
+EVERYTHING = SweepRequest()
 """What is swept when nothing at all is asked."""
 
 app = App(name="python -m flows.sweep_runs", help=HELP, result_action="return_value")
@@ -31,13 +33,13 @@ app = App(name="python -m flows.sweep_runs", help=HELP, result_action="return_va
 @app.default
 def run(
     *,
-    request: Annotated[SweepRequest, Parameter(name="*")] = HOSTED,
+    request: Annotated[SweepRequest, Parameter(name="*")] = EVERYTHING,
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False,
 ) -> int:
-    """Look after every training of one account.
+    """Look after every training of every account, or of one.
 
     Args:
-        request: Which account, and what may be done about what is found.
+        request: Which accounts, and what may be done about what is found.
         verbose: Also show Prefect's own log lines.
     """
     return execute(request, verbose=verbose)

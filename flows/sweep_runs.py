@@ -12,10 +12,10 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipeline.requests import SweepRequest
-from pipeline.sweep.mending import Mended
+from pipeline.requests import SweepRequest, refused
+from pipeline.sweep.accounts import Swept
 from pipeline.sweep.sweeping import Action
-from tasks.sweeping import address, mend_found, publish_sweep, survey_account
+from tasks.sweeping import address, publish_sweep, sweep_account
 
 NOT_CANCELLED = "NotCancelled"
 """Name of the final state when something that was to be cancelled may go on."""
@@ -23,7 +23,11 @@ NOT_DONE = "NotDone"
 """The same when something else could not be done, such as closing a row of the journal."""
 
 NOTHING = "nothing goes on and nothing is open"
-"""What is said of a sweep that found no training."""
+"""What is said of an account without a training."""
+NO_ACCOUNT = (
+    "there is no account to sweep: the journal has nothing open and no key is set; name provider and credentials"
+)
+"""What is said where there is no account to sweep."""
 
 
 def _name_run() -> str:
@@ -40,28 +44,40 @@ def sweep_runs(request: SweepRequest) -> State[str]:
     """Look after every training that may be billed or waits to be collected.
 
     Args:
-        request: Which account, and what may be done about what is found.
+        request: Which accounts, and what may be done about what is found.
+
+    Raises:
+        ConfigurationError: There is no account to look after.
     """
-    account = address(request)
-    if account is None:
+    accounts = address(request)
+    if not accounts:
+        if request.flow_run is None:  # nobody would notice that nothing is ever looked after
+            raise refused("provider", NO_ACCOUNT)
         return Completed(message=NOTHING, data=NOTHING)
-    mended = mend_found(account, survey_account(account))
-    publish_sweep(account, mended)
-    message = summarise(mended)
-    failed = {done.action for done in mended if done.failed}
-    if failed:
+    swept = tuple(sweep_account(account, alone=len(accounts) == 1) for account in accounts)
+    publish_sweep(accounts[0], swept)
+    message = summarise(swept)
+    failed = {done.action for one in swept for done in one.mended if done.failed}
+    if failed or any(one.trouble is not None for one in swept):
         return Failed(name=NOT_CANCELLED if Action.CANCEL in failed else NOT_DONE, message=message)
     return Completed(message=message, data=message)
 
 
-def summarise(mended: tuple[Mended, ...]) -> str:
-    """Return how many trainings there are of each class with what was done, and how many that failed for."""
-    counts = Counter(f"{done.found.sort.value.replace('_', ' ')}: {done.action.value}" for done in mended)
-    told = ", ".join(f"{count} {what}" for what, count in counts.most_common())
-    failed = [done.action is Action.CANCEL for done in mended if done.failed]
+def summarise(swept: tuple[Swept, ...]) -> str:
+    """Return what there is at each account with what was done, and how many that failed for."""
+    told = "; ".join(f"at {one.title} {_summary(one)}" for one in swept)
+    failed = [done.action is Action.CANCEL for one in swept for done in one.mended if done.failed]
     troubles = ((sum(failed), "could not be cancelled and may be billed"), (failed.count(False), "could not be done"))
     trouble = "".join(f"; {count} {what}, the next sweep tries again" for count, what in troubles if count)
-    return (told or NOTHING) + trouble
+    return told + trouble
+
+
+def _summary(swept: Swept) -> str:
+    """Return how many trainings there are of each class with what was done, or why nobody could look."""
+    if swept.trouble is not None:
+        return f"nothing could be looked after ({swept.trouble})"
+    counts = Counter(f"{done.found.sort.value.replace('_', ' ')}: {done.action.value}" for done in swept.mended)
+    return ", ".join(f"{count} {what}" for what, count in counts.most_common()) or NOTHING
 
 
 if __name__ == "__main__":

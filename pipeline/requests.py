@@ -267,12 +267,12 @@ def refused(field: str, message: str) -> ConfigurationError:
 class SweepRequest(Value):
     """What a sweep looks after, and what it may do about what it finds."""
 
-    provider: ProviderName = "pictograph"
-    """The hosted provider whose account is swept."""
+    provider: ProviderName | None = None
+    """The provider whose account is swept; empty sweeps every account that has something open or whose key is set."""
     sandbox: bool = False
-    """Sweep the local sandbox instead of the hosted account."""
+    """Sweep the local sandbox instead of the hosted accounts."""
     credentials: str | None = None
-    """Name of the Prefect credentials block that holds the API key; empty reads the environment."""
+    """With ``provider``: name of the Prefect credentials block that holds the API key; empty reads the environment."""
     flow_run: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Look after what this flow run started and nothing else, at whatever account: its id, or prefect.flow-run.ID."""
     flow_gone: Literal["notify", "adopt", "cancel"] = "adopt"

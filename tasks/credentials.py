@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import closing
-from typing import ClassVar, cast
+from typing import ClassVar, cast, get_args
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, ValidationError
 
 from pipeline.errors import ConfigurationError, ErrorContext, PipelineError, TransportError
 from pipeline.provider import Provider
-from pipeline.requests import SweepRequest, TrainRequest
+from pipeline.requests import ProviderName, SweepRequest, TrainRequest, refused
 from providers.connect import connect
-from providers.settings import VENDORS
+from providers.settings import VENDORS, read_settings
 
 
 class PictographCredentials(Block):
@@ -69,13 +69,26 @@ def open_provider(request: TrainRequest | SweepRequest) -> closing[Provider]:
     """Connect to the request's provider; every stage opens its own connection and closes it.
 
     Raises:
-        ConfigurationError: There is no key, or the named block does not exist or holds none.
+        ConfigurationError: There is no key, the named block does not exist or holds none, or no provider is named.
         TransportError: Prefect could not be asked for the block.
     """
+    if request.provider is None:
+        raise refused("provider", "provider is not set, and one account is to be opened: name it")
     named = None if request.sandbox else request.credentials
     key = _load_key(named, request.provider) if named is not None else None
     asked = request if isinstance(request, TrainRequest) else request.provider
     return closing(connect(asked, sandbox=request.sandbox, api_key=key))
+
+
+def providers_with_keys(*, sandbox: bool) -> tuple[ProviderName, ...]:
+    """Return the providers whose key the environment holds; of the sandbox all, for it has one key for all of them.
+
+    Raises:
+        ConfigurationError: The environment cannot be read.
+    """
+    settings = read_settings()
+    names: tuple[ProviderName, ...] = get_args(ProviderName)
+    return tuple(name for name in names if sandbox or settings.key_of(VENDORS[name]) is not None)
 
 
 # Read once: Prefect being away between two stages must not end a run that is being paid for.

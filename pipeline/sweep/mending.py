@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from pipeline.clock import Clock
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, ProviderError, RetryableProviderError
 from pipeline.journal.bookkeeping import ENDED, settle_attempt
 from pipeline.journal.records import OperationOutcome, OperationRecord
 from pipeline.journal.store import Journal
-from pipeline.models import Settlement
+from pipeline.models import Settlement, TrainingRun
 from pipeline.provider import Provider
 from pipeline.sweep.sweeping import Action, Found, SweepClass
-from pipeline.watch.cancelling import Ending, cancel_operation, end_run
+from pipeline.watch.cancelling import Ending, cancel_operation, end_run, read_bill
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,7 @@ def close(journal: Journal, provider: Provider, found: Found) -> Mended:
     settlement: Settlement | None = None
     try:
         if run is not None and run.status in ENDED:
-            settlement = provider.settle(run)
-            if record.cancel_asked_at_s is not None:
-                journal.cancel_confirmed(record.key)
-            journal.ended(record.key, ENDED[run.status], found.reason)
-            settle_attempt(journal, record.key, run, settlement)
+            settlement = _close_ended(journal, provider, record, run, found.reason)
         elif found.sort is SweepClass.LOST:
             journal.ended(record.key, OperationOutcome.LOST, found.reason)
             # Without a run nothing was billed; of one that is gone nobody can say, so what was held stays counted.
@@ -106,6 +105,32 @@ def close(journal: Journal, provider: Provider, found: Found) -> Mended:
         return Mended(found, Action.CLOSE, f"not closed: {error}", failed=True)
     outcome = closed.outcome if closed is not None else "gone"
     return Mended(found, Action.CLOSE, f"closed as {outcome}{_bill(closed, settlement)}")
+
+
+def _close_ended(
+    journal: Journal, provider: Provider, record: OperationRecord, run: TrainingRun, reason: str
+) -> Settlement | None:
+    """Close the row of a run that failed or was cancelled, and return its bill; none where nobody can say it.
+
+    A bill that may be read later leaves the row to the next sweep. One that never can be must not: what was held for
+    the run counts as what it cost.
+    """
+    settlement, is_known = None, True
+    try:
+        settlement = read_bill(provider, record, run)
+    except RetryableProviderError:
+        raise
+    except ProviderError as error:
+        logger.warning("the bill of %r cannot be read, so what was held counts as it: %s", run.handle.name, error)
+        is_known = False
+    if record.cancel_asked_at_s is not None:
+        journal.cancel_confirmed(record.key)
+    journal.ended(record.key, ENDED[run.status], reason)
+    if is_known:
+        settle_attempt(journal, record.key, run, settlement)
+    elif record.price is not None:
+        journal.settle(record.key, record.price.amount)
+    return settlement
 
 
 def _bill(closed: OperationRecord | None, settlement: Settlement | None) -> str:

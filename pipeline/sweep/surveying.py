@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from pipeline.errors import AuthenticationError, ConfigurationError, JournalError, NotFoundError, ProviderError
-from pipeline.journal.records import OperationRecord, Unread
+from pipeline.errors import AuthenticationError, JournalError, NotFoundError, ProviderError
+from pipeline.journal.records import OperationRecord
 from pipeline.journal.store import Journal
-from pipeline.models import KEY_IN_NAME, Operation, RunStatus, TrainingRun
+from pipeline.models import RunStatus, TrainingRun
 from pipeline.provider import Provider
-from pipeline.start.planning import resolve_plan
+from pipeline.sweep.intents import carries, find_intents, has_name, is_unread, may_be_of, told
 from pipeline.sweep.sweeping import NO_FLOW, FlowState, Found, SweepClass, Watch, classify, is_alive, over_cap
 
 logger = logging.getLogger(__name__)
@@ -74,68 +74,49 @@ def survey(
         JournalError: The journal could not be read.
     """
     seen = {run.handle.run_id: run for run in live}
-    alone = [record for record in records if not _is_looked_after(record, flows, watch)]
-    learned, unsure = _find_intents(journal, provider, alone, live)
-    looked_up, unanswered = _look_up(provider, [*alone, *learned.values()], seen)
+    alone = {record.key: record for record in records if not _is_looked_after(record, flows, watch)}
+    intents = find_intents(journal, provider, records, alone, live)
+    looked_up, unanswered = _look_up(provider, [*alone.values(), *intents.learned.values()], seen)
     seen.update((run.handle.run_id, run) for run in looked_up)
-    unsure |= unanswered
+    unsure = intents.unsure | unanswered
     found: list[Found] = []
     for known in records:
-        record = learned.get(known.key, known)
-        run = seen.get(record.run_id or "") or (_of_name(record, live) if record.handle is None else None)
+        record = intents.learned.get(known.key, known)
+        run = seen.get(record.run_id or "") or intents.shown.get(record.key)
         if run is None and record.account != provider.account:
             continue  # another account's, as far as can be told: its own sweep looks after it
         flow = flows.get(record.flow_run_id or "", NO_FLOW)
-        run = _priced(provider, record, run, watch)
-        unlooked = unsure.get(record.key)
-        sort, reason = (SweepClass.NO_RUN, unlooked) if unlooked else classify(record, run, flow, watch)
-        found.append(Found(sort, reason, run, record, flow))
+        found.append(_judge(provider, record, run, flow, watch, unlooked=unsure.get(record.key)))
     ours = {item.run.handle.run_id for item in found if item.run is not None}
-    unread = journal.unread_operations() if live else ()
-    strangers = [run for run in live if run.handle.run_id not in ours and not _is_of(run, unread)]
-    return (*found, *(item for run in strangers if (item := _stranger(journal, run, records)) is not None))
+    others = [run for run in live if run.handle.run_id not in ours]
+    return (*found, *_strangers(journal, others, records, intents.doubtful))
+
+
+def _judge(
+    provider: Provider,
+    record: OperationRecord,
+    run: TrainingRun | None,
+    flow: FlowState,
+    watch: Watch,
+    *,
+    unlooked: str | None,
+) -> Found:
+    if unlooked is not None:
+        return Found(SweepClass.NO_RUN, unlooked, run, record, flow)
+    try:
+        run = _priced(provider, record, run, watch)
+        sort, reason = classify(record, run, flow, watch)
+    except Exception as error:  # whatever one row makes of it: the others are to be looked after
+        logger.warning("operation %s could not be judged", record.operation_id, exc_info=True)
+        sort, reason = SweepClass.UNJUDGED, f"it could not be judged: {told(error)}"
+    return Found(sort, reason, run, record, flow)
 
 
 def _is_looked_after(record: OperationRecord, flows: Mapping[str, FlowState], watch: Watch) -> bool:
-    return is_alive(record, flows.get(record.flow_run_id or "", NO_FLOW), watch)
-
-
-def _find_intents(
-    journal: Journal, provider: Provider, alone: list[OperationRecord], live: tuple[TrainingRun, ...]
-) -> tuple[dict[str, OperationRecord], dict[str, str]]:
-    """Write down the runs that were found for intents; return their rows by key, and why others could not be looked up.
-
-    Another account's runs are not looked for: what this one does not show says nothing about them.
-    """
-    learned: dict[str, OperationRecord] = {}
-    unsure: dict[str, str] = {}
-    for record in alone:
-        if record.handle is not None or record.account != provider.account:
-            continue
-        if not provider.profile.finds_runs:  # what is not seen is no sign that it is not there, however long
-            unsure[record.key] = f"{provider.profile.title} cannot be asked whether its job was made: look there"
-            continue
-        try:
-            run = _of_name(record, live) or _find(provider, record)
-        except (ProviderError, ConfigurationError) as error:
-            unsure[record.key] = f"it could not be looked up: {error}"
-            continue
-        if run is not None:
-            journal.created(record.key, run.handle.model_copy(update={"dataset": record.request.dataset}))
-            learned[record.key] = journal.find(record.key) or record
-    return learned, unsure
-
-
-def _of_name(record: OperationRecord, live: Iterable[TrainingRun]) -> TrainingRun | None:
-    return next((run for run in live if run.handle.name.endswith("-" + record.key[:KEY_IN_NAME])), None)
-
-
-def _find(provider: Provider, record: OperationRecord) -> TrainingRun | None:
-    operation = Operation(id=record.operation_id, attempt=record.attempt, again=True)
     try:
-        return provider.find_run(resolve_plan(record.request, provider.profile, operation), record.body)
-    except NotFoundError:  # neither is its data set known
-        return None
+        return is_alive(record, flows.get(record.flow_run_id or "", NO_FLOW), watch)
+    except Exception:  # told when it is judged: nothing is looked up, or written down, on its account
+        return True
 
 
 def _look_up(
@@ -151,8 +132,8 @@ def _look_up(
         return provider.get_runs(tuple(missing.values())) if missing else (), {}
     except AuthenticationError:
         raise  # not one run's trouble
-    except ProviderError as error:
-        logger.warning("%d runs could not be looked up together, so each is alone: %s", len(missing), error)
+    except Exception as error:  # one run's trouble, whatever it is
+        logger.warning("%d runs could not be looked up together, so each is alone: %s", len(missing), told(error))
     found: list[TrainingRun] = []
     unsure: dict[str, str] = {}
     for key, handle in missing.items():
@@ -160,8 +141,8 @@ def _look_up(
             found.append(provider.get_run(handle))
         except NotFoundError:
             continue
-        except ProviderError as error:
-            unsure[key] = f"it could not be looked up: {error}"
+        except Exception as error:
+            unsure[key] = f"it could not be looked up: {told(error)}"
     return tuple(found), unsure
 
 
@@ -177,10 +158,23 @@ def _priced(provider: Provider, record: OperationRecord, run: TrainingRun | None
         return run
 
 
-def _is_of(run: TrainingRun, unread: tuple[Unread, ...]) -> bool:
-    """Tell whether a run belongs to a row that this release cannot read: it is ours, and that other release's."""
-    name = run.handle.name
-    return any(run.handle.run_id == one.run_id or name.endswith("-" + one.key[:KEY_IN_NAME]) for one in unread)
+def _strangers(
+    journal: Journal, runs: list[TrainingRun], records: tuple[OperationRecord, ...], doubtful: list[OperationRecord]
+) -> list[Found]:
+    """Judge the live runs of no open attempt; one that could be what an attempt in doubt created is not called one."""
+    unread = journal.unread_operations() if runs else ()
+    found = []
+    for run in runs:
+        if is_unread(run, unread) or (stranger := _stranger(journal, run, records)) is None:
+            continue
+        perhaps = next((one.operation_id for one in doubtful if may_be_of(run, one)), None)
+        if perhaps is None and not has_name(run) and any(one.run_id is None for one in unread):
+            perhaps = "of another release"
+        if perhaps is not None:
+            reason = f"it may be the run of operation {perhaps}, of whose create nothing is known yet"
+            stranger = Found(SweepClass.UNJUDGED, reason, run)
+        found.append(stranger)
+    return found
 
 
 def _stranger(journal: Journal, run: TrainingRun, records: tuple[OperationRecord, ...]) -> Found | None:
@@ -194,7 +188,7 @@ def _stranger(journal: Journal, run: TrainingRun, records: tuple[OperationRecord
     if known is not None:
         reason = f"operation {known.operation_id} was closed as {known.outcome}, yet its run goes on"
         return Found(SweepClass.UNKNOWN_TO_US, reason, run)
-    twin = next((one for one in records if run.handle.name.endswith("-" + one.key[:KEY_IN_NAME])), None)
+    twin = next((one for one in records if carries(run, one.key)), None)
     reason = "the journal does not know it: started by hand, or by a program with another journal"
     if twin is not None:
         reason = f"it carries the name of operation {twin.operation_id}, whose run is {twin.run_id or 'not known'}"

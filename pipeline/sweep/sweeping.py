@@ -77,6 +77,8 @@ class SweepClass(StrEnum):
     """It was to be created, and the provider does not show it."""
     LOST = "lost"
     """The provider has denied it for a day: the journal's row can be closed."""
+    UNJUDGED = "unjudged"
+    """Nobody can say yet what has become of it, or whether it is ours: a person looks."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ _FIXED = {
     SweepClass.NO_RUN: Action.NOTHING,
     SweepClass.ENDED: Action.CLOSE,
     SweepClass.LOST: Action.CLOSE,
+    SweepClass.UNJUDGED: Action.NOTIFY,
 }
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import NotOfferedError, ProviderError
 from pipeline.journal.bookkeeping import ENDED, settle_attempt
 from pipeline.journal.records import OperationOutcome, OperationRecord, OperationState
 from pipeline.journal.store import Journal
-from pipeline.models import Operation, RunStatus, TrainingRun, TrainPlan, WatchedRun
+from pipeline.models import Operation, RunStatus, Settlement, TrainingRun, TrainPlan, WatchedRun
 from pipeline.provider import Provider
 from pipeline.start.adoption import find_earlier
 from pipeline.start.planning import resolve_plan
@@ -126,7 +126,7 @@ def cancel_operation(
         if found.status.is_terminal
         else end_run(provider, found, clock, floor_s=plan.poll.floor_s, within_s=max(until - clock.monotonic(), 0.0))
     )
-    _write_down(journal, provider, record.key, ending.run)
+    _write_down(journal, provider, record, ending.run)
     return ending
 
 
@@ -145,7 +145,20 @@ def _find(
         wait_s *= 2
 
 
-def _write_down(journal: Journal, provider: Provider, key: str, run: TrainingRun) -> None:
+def read_bill(provider: Provider, record: OperationRecord, run: TrainingRun) -> Settlement | None:
+    """Read what an attempt's run cost; where the provider does not show its hardware, on what the price was made of.
+
+    Whoever looks after a whole account is connected without the request that would say it.
+
+    Raises:
+        ProviderError: The bill could not be read, or there is none to read.
+    """
+    priced_on = record.estimate.gpu if record.estimate is not None else None
+    return provider.settle(run.model_copy(update={"gpu": run.gpu or priced_on or None}))
+
+
+def _write_down(journal: Journal, provider: Provider, record: OperationRecord, run: TrainingRun) -> None:
+    key = record.key
     if run.status is RunStatus.COMPLETED:
         journal.terminal(key)  # it was faster than the cancel: paid for, and to be collected
     elif run.status is RunStatus.CANCELLED:
@@ -155,7 +168,7 @@ def _write_down(journal: Journal, provider: Provider, key: str, run: TrainingRun
         journal.ended(key, OperationOutcome.FAILED, run.error_message or "failed at the provider")
     if run.status in ENDED:
         try:
-            settle_attempt(journal, key, run, provider.settle(run))
+            settle_attempt(journal, key, run, read_bill(provider, record, run))
         except ProviderError as error:
             # The run has ended whatever the ledger says: a bill nobody can read now is no cancel that failed.
             logger.warning("the bill of %r could not be read, its reservation stays held: %s", run.handle.name, error)

@@ -222,7 +222,7 @@ def test_reconciling_looks_after_one_flow_run(bench: Workbench) -> None:
     for record in (one, other):
         cancel_flow_run(record.flow_run_id)
     state = sweep(flow_run=f"prefect.flow-run.{one.flow_run_id}", sandbox=False, flow_gone="notify")
-    assert (state.name, state.message) == ("Completed", "1 cancel unconfirmed: cancel")
+    assert (state.name, state.message) == ("Completed", "at pictograph 1 cancel unconfirmed: cancel")
     assert record_of("one").outcome is OperationOutcome.CANCELLED
     assert record_of("other").state is OperationState.CREATED
     assert bench.active() == 2
@@ -235,7 +235,7 @@ def test_a_flow_run_that_prefect_turned_away_takes_no_training_with_it(bench: Wo
     one = submit(bench, "one")
     cancel_flow_run(one.flow_run_id, "Deployment concurrency limit reached.")
     state = sweep(flow_run=f"prefect.flow-run.{one.flow_run_id}", flow_gone="notify", uncollected="notify")
-    assert (state.name, state.message) == ("Completed", "1 flow gone: notify")
+    assert (state.name, state.message) == ("Completed", "at pictograph 1 flow gone: notify")
     assert sweep().is_completed()
     assert newest_table()[str(one.run_id)]["class"] == "flow_gone"
     assert record_of("one").cancel_asked_at_s is None

@@ -151,7 +151,7 @@ def test_a_run_that_is_gone_for_a_day_stays_counted(journal: Journal) -> None:
     assert (item.sort, held(journal), journal.open_operations()) == (SweepClass.LOST, 100, ())
 
 
-@pytest.mark.parametrize("error", [DOWN, ConflictError("409")], ids=repr)
+@pytest.mark.parametrize("error", [DOWN, ConflictError("409"), ValueError("?")], ids=repr)
 def test_a_look_up_that_fails_says_nothing(error: Exception, journal: Journal) -> None:
     """However old the intent is, and the others are judged all the same."""
     begin(journal, "op-1")
@@ -288,7 +288,8 @@ def test_what_was_written_down_since_is_left_to_the_next_sweep(journal: Journal)
 SECOND = HANDLE.model_copy(update={"run_id": "r2"})
 
 
-def test_one_run_that_cannot_be_looked_up_does_not_hide_the_others(journal: Journal) -> None:
+@pytest.mark.parametrize("error", [DOWN, ValueError("?")], ids=repr)
+def test_one_run_that_cannot_be_looked_up_does_not_hide_the_others(journal: Journal, error: Exception) -> None:
     """Each is asked for alone: one that always answers 500 stays as it is however old, one that is gone is lost."""
     plan = begin(journal, "op-1", handle=HANDLE)
     begin(journal, "op-2", handle=SECOND)
@@ -297,14 +298,14 @@ def test_one_run_that_cannot_be_looked_up_does_not_hide_the_others(journal: Jour
     class Poisoned(Account):
         def get_run(self, handle: RunHandle) -> TrainingRun:
             if handle.run_id == HANDLE.run_id:
-                raise DOWN
+                raise error
             if handle.run_id != SECOND.run_id:
                 raise NotFoundError("404")
             return make_run(RunStatus.COMPLETED, handle=handle)
 
     found = {
         item.record.run_id: item
-        for item in look(journal, Poisoned(get_runs=Script(DOWN)), CRASHED, LATER)
+        for item in look(journal, Poisoned(get_runs=Script(error)), CRASHED, LATER)
         if item.record
     }
     assert {run_id: item.sort for run_id, item in found.items()} == {
@@ -312,7 +313,7 @@ def test_one_run_that_cannot_be_looked_up_does_not_hide_the_others(journal: Jour
         "r2": SweepClass.UNCOLLECTED,
         "r3": SweepClass.LOST,
     }
-    assert found["r1"].reason == "it could not be looked up: 503"
+    assert found["r1"].reason == f"it could not be looked up: {'503' if error is DOWN else repr(error)}"
     assert journal.find(plan.operation_key) in journal.open_operations()
 
 

@@ -20,6 +20,7 @@ from flows.sweep_runs import summarise
 from pipeline.journal.store import Journal
 from pipeline.models import RunStatus
 from pipeline.requests import SweepRequest
+from pipeline.sweep.accounts import Swept
 from pipeline.sweep.mending import Mended
 from pipeline.sweep.sweeping import Action, FlowKind, FlowState, Found, SweepClass
 from tasks import interruption, sweeping
@@ -28,6 +29,7 @@ from tests.unit.operations import HANDLE, NOW_S, OWNER, begin
 
 FULL = "Deployment concurrency limit reached."
 LOST = "Deployment concurrency slot lost during provisioning - no slots available to continue execution"
+REPLICATE = SweepRequest(provider="replicate")
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 
 
@@ -149,6 +151,28 @@ def test_a_training_that_somebody_came_back_to_is_not_cancelled(
     assert (done.action, "left alone" in done.said, ended) == (Action.NOTIFY, True, [])
 
 
+def test_what_cannot_be_done_for_one_is_done_for_the_others(
+    open_one: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, mend: Callable[..., tuple[list[Mended], list[Any]]]
+) -> None:
+    """Whatever one row makes of it: that is said, and counts as a failure."""
+    with open_one() as journal:
+        key = begin(journal, "op-1", handle=HANDLE).operation_key
+        found = Found(SweepClass.CANCEL_UNCONFIRMED, "why", make_run(), journal.find(key))
+    mend(found)
+    answers = iter([OverflowError("cannot convert float infinity to integer"), Mended(found, Action.CANCEL, "ended")])
+
+    def end(*_: object, **__: object) -> Mended:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(sweeping, "end", end)
+    first, second = sweeping.mend_found.fn(SweepRequest(provider="pictograph"), (found, found))
+    assert (first.failed, first.action, second.said) == (True, Action.CANCEL, "ended")
+    assert "it could not be done: OverflowError" in first.said
+
+
 def test_an_unwanted_model_is_told_of_with_the_way_to_it(
     open_one: Callable[[], Any], mend: Callable[[Found], tuple[list[Mended], list[Any]]]
 ) -> None:
@@ -165,7 +189,8 @@ def test_an_unwanted_model_is_told_of_with_the_way_to_it(
 def test_what_failed_is_told_as_what_it_is() -> None:
     """A row that could not be closed is not billed for that."""
     found = Found(SweepClass.ENDED, "why", None)
-    said = summarise((Mended(found, Action.CLOSE, "", failed=True), Mended(found, Action.CANCEL, "", failed=True)))
+    both = (Mended(found, Action.CLOSE, "", failed=True), Mended(found, Action.CANCEL, "", failed=True))
+    said = summarise((Swept(REPLICATE, both),))
     assert "; 1 could not be cancelled and may be billed, the next sweep tries again" in said
     assert "; 1 could not be done, the next sweep tries again" in said
-    assert "could not be" not in summarise((Mended(found, Action.CLOSE, ""),))
+    assert summarise((Swept(REPLICATE, (Mended(found, Action.CLOSE, ""),)),)) == "at replicate 1 ended: close"

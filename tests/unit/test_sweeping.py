@@ -129,6 +129,7 @@ DEFAULTS = {
     SweepClass.ENDED: Action.CLOSE,
     SweepClass.NO_RUN: Action.NOTHING,
     SweepClass.LOST: Action.CLOSE,
+    SweepClass.UNJUDGED: Action.NOTIFY,
 }
 
 
