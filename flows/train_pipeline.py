@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.states import Cancelled, Completed, Failed
 
+from pipeline.data.training_data import is_gone_for_good
 from pipeline.download.collection import promote_accepted
 from pipeline.errors import PipelineError
 from pipeline.journal.ownership import Lease
@@ -129,7 +130,7 @@ def _try_model(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> None:
     """Bring the model here where it can be had, and try it: here, at the provider, or as far as was asked for."""
     artifact = dossier.artifact = dossier.take(download_model(plan, run))
     if artifact is not None and plan.request.tries_here(has_weights=True):
-        dossier.smoke = smoke_test_model(plan, dossier.export, artifact)
+        dossier.smoke = dossier.take(smoke_test_model(plan, dossier.export, artifact))
     if plan.request.tries_there(has_weights=artifact is not None):
         dossier.hosted = try_hosted_model(plan, run, dossier.export)
 
@@ -162,10 +163,15 @@ def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> Train
 
 
 def _read_export(plan: TrainPlan, dossier: Dossier) -> None:
-    """Read what a run that was taken over was trained on: only now, a deferred one is taken over at every look."""
+    """Read what a run that was taken over was trained on: only now, a deferred one is taken over at every look.
+
+    What is gone for good leaves the model untried; a fault that may pass leaves it to the next one who comes back.
+    """
     try:
         dossier.export = validate_export(plan)
     except PipelineError as error:
+        if not is_gone_for_good(error):
+            raise
         dossier.skip("export", str(error))
 
 

@@ -198,7 +198,7 @@ class TrainingLostError(TrainingError):
 
 
 class ArtifactError(PipelineError):
-    """The model file could not be collected; the last good file stays in place."""
+    """The model file could not be collected, or not be tried here and now; the last good file stays in place."""
 
 
 class DownloadError(ArtifactError):

@@ -17,7 +17,7 @@ from pipeline.journal.rows import Intent
 from pipeline.journal.store import Journal
 from pipeline.models import CostEstimate, ExportReport, RunStatus, TrainingRun, TrainPlan
 from pipeline.provider import Notes, Provider
-from pipeline.start.adoption import find_earlier, take_by_id
+from pipeline.start.adoption import find_earlier, take_back, take_by_id
 from pipeline.start.changes import content_of, ingredients
 from pipeline.start.creation import Creating, create_once
 from pipeline.start.reattaching import begins_alone
@@ -58,17 +58,19 @@ def create_training(plan: TrainPlan, export: ExportReport, cost: CostEstimate | 
 def find_training(plan: TrainPlan) -> TrainingRun | None:
     """Return the run an earlier attempt at this operation started, or the one to take over, if any."""
     with open_provider(plan.request) as provider, opened_journal() as journal:
-        record = journal.find(plan.operation_key)
-        if plan.request.wait == "defer" and record is not None and record.handle is not None:
+        record, log, adopt = journal.find(plan.operation_key), _log(journal, provider, plan), plan.request.adopt
+        if record is not None and adopt is not None and record.can_try_again and record.run_id == adopt:
+            run: TrainingRun | None = take_back(provider, plan, adopt, log)
+        elif plan.request.wait == "defer" and record is not None and record.handle is not None:
             # It comes back again and again: deferring looks, and bears what that meets.
             return TrainingRun(handle=record.handle, status=RunStatus.UNKNOWN, provider_status="unseen", adopted=True)
-        if plan.request.adopt is not None and (record is None or record.handle is None):
-            run: TrainingRun | None = take_by_id(provider, plan, plan.request.adopt)
+        elif adopt is not None and (record is None or record.handle is None):
+            run = take_by_id(provider, plan, adopt)
         else:
             handle, order = (record.handle, record.body) if record is not None else (None, None)
             run = find_earlier(provider, plan, handle, order)
         if run is not None:
-            _log(journal, provider, plan).created(run.handle)
+            log.created(run.handle)
             _show(plan, run)
     return run
 

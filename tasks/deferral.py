@@ -32,7 +32,7 @@ from pipeline.watch.polling import REFUSALS, Look, observe
 from tasks.credentials import open_provider
 from tasks.display import Display, artifact_key, say
 from tasks.interruption import is_cancelled
-from tasks.journal import deadline_of
+from tasks.journal import deadline_of, note_look
 
 STATE_NAME = "AwaitingTraining"
 """The flow run's state between two looks."""
@@ -69,7 +69,8 @@ def comes_back(flow_run_id: str) -> bool:
 def defer_until_ended(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | None) -> None:
     """Leave until the next look; return where a process has to stay.
 
-    That is when the run has ended, its deadline passed, its cost comes near the cap, or Prefect cannot be told.
+    That is when the run has ended, its deadline passed, its cost comes near the cap, or Prefect cannot be told; and
+    when nobody but this process knows the run.
 
     Raises:
         Pause: The flow run is scheduled for its next look, and this process ends.
@@ -77,11 +78,13 @@ def defer_until_ended(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | No
         AuthenticationError: The key was refused again and again, beyond the grace period.
         PermissionDeniedError: The same, for the key's role.
     """
-    run = _look(plan, run)
+    seen = _look(plan, run)
+    is_noted = note_look(plan, seen, shown=seen is not run)
+    run = seen
     if run.status.is_terminal:
         return
     wait_s = next_look_s(run, plan.poll, deadline_of(plan), time.time())
-    if wait_s is None or _too_dear(plan, run, cost, wait_s):
+    if wait_s is None or _too_dear(plan, run, cost, wait_s) or _would_lose(plan, run, is_noted=is_noted):
         return
     line = describe_progress(run, cost_so_far(cost, run, utc_now()))
     say(f"{line}; next look in {wait_s:.0f} s, no process is kept", percent=run.progress)
@@ -128,6 +131,14 @@ def _too_dear(plan: TrainPlan, run: TrainingRun, cost: CostEstimate | None, wait
         say(f"{error}: it is watched from here on", warning=True)
         return True
     return False
+
+
+def _would_lose(plan: TrainPlan, run: TrainingRun, *, is_noted: bool) -> bool:
+    """Tell whether whoever comes back would neither read of the run in the journal nor find it at the provider."""
+    if is_noted or plan.profile.finds_runs:
+        return False
+    say(f"the journal does not know run {run.handle.run_id} yet: this process stays, not to lose it", warning=True)
+    return True
 
 
 def _leave(seconds: float, message: str) -> None:

@@ -44,6 +44,18 @@ def note_completed(plan: TrainPlan) -> None:
     _write_down(lambda journal: journal.terminal(plan.operation_key), "the run goes on")
 
 
+def note_look(plan: TrainPlan, run: TrainingRun, *, shown: bool) -> bool:
+    """Write down what a look tells the journal, if anything; return whether it holds the run's handle by now.
+
+    Quietly: what cannot be written now is written at the next look.
+    """
+    try:
+        with opened_journal() as journal:
+            return journal.looked(plan.operation_key, run.handle, shown=shown)
+    except PipelineError:
+        return False
+
+
 def note_cancel(plan: TrainPlan) -> None:
     """Write down that the run is to be ended, so that the wish outlives this process."""
     _write_down(lambda journal: journal.cancel_asked(plan.operation_key), "the provider is asked all the same")

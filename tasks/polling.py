@@ -24,7 +24,7 @@ from tasks.credentials import open_provider
 from tasks.deliveries import Deliveries
 from tasks.display import Display, announce, artifact_key, say
 from tasks.interruption import OwnState
-from tasks.journal import note_cancel, note_cancelled, watched_before_s
+from tasks.journal import note_cancel, note_cancelled, note_look, watched_before_s
 
 FINAL_STATES: dict[RunStatus, tuple[Any, str]] = {
     RunStatus.COMPLETED: (Completed, "Completed"),
@@ -80,10 +80,14 @@ class _Shown:
         self._cost = cost
         self._display = display
         self._shown = Shown()
+        self._is_noted = False
 
     def look(self, look: Look[TrainingRun], log: WatchLog) -> None:
         """Show one look; ends the watch when somebody wants the run cancelled, or it gets too expensive."""
         self._show(look, log)
+        if not self._is_noted:  # the run's handle, where the journal was away, and that the provider shows it
+            is_shown = look.seen is not None
+            self._is_noted = note_look(self._plan, log.last, shown=is_shown) and is_shown
         if not log.last.status.is_terminal:
             self._own.check()
             self._guard.check(look, log.last, utc_now())

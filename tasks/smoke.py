@@ -5,7 +5,16 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pipeline.models import ExportReport, HostedReport, ModelArtifact, Severity, SmokeReport, TrainingRun, TrainPlan
+from pipeline.models import (
+    ExportReport,
+    HostedReport,
+    ModelArtifact,
+    Severity,
+    Skipped,
+    SmokeReport,
+    TrainingRun,
+    TrainPlan,
+)
 from pipeline.smoke.judging import SmokeOptions, check_hosted, smoke_test
 from tasks.credentials import open_provider
 from tasks.display import say
@@ -13,8 +22,8 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 
 @task(name="smoke-test", task_run_name="smoke-{plan.run_name}")
-def smoke_test_model(plan: TrainPlan, export: ExportReport | None, artifact: ModelArtifact) -> SmokeReport:
-    """Return what the model saw; raises when it must not be promoted."""
+def smoke_test_model(plan: TrainPlan, export: ExportReport | None, artifact: ModelArtifact) -> SmokeReport | Skipped:
+    """Return what the model saw, or why it could not be tried; raises when it must not be promoted."""
     report = smoke_test(
         artifact,
         export.samples if export is not None else (),
@@ -23,6 +32,9 @@ def smoke_test_model(plan: TrainPlan, export: ExportReport | None, artifact: Mod
         labels=tuple(count.name for count in export.classes) if export is not None else (),
         options=SmokeOptions(asked_size=plan.request.config_asked.sides),
     )
+    if isinstance(report, Skipped):
+        say(f"no smoke test: {report.reason}", warning=True)
+        return report
     agreement = "labels unknown" if report.agreement is None else f"{report.agreement:.0%} of the labels found"
     say(f"smoke test: {len(report.results)} real pictures, {agreement}")
     return report

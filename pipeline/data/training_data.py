@@ -12,10 +12,22 @@ from pipeline.data.local_data import local_export, portraits_as_export, tiles_as
 from pipeline.data.portraits import inspect_portraits
 from pipeline.data.tiles import inspect_tiles
 from pipeline.download.collection import check_output_dir, collect
-from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.errors import ConfigurationError, ErrorContext, ExportRejectedError, NotFoundError, PipelineError
 from pipeline.models import ExportReport, TrainPlan
 from pipeline.provider import Provider
 from pipeline.provider_requests import BluesightRequest
+
+_DATA_FIELDS = frozenset({"dataset", "export", "validation"})
+
+
+def is_gone_for_good(error: PipelineError) -> bool:
+    """Tell whether data that was trained on cannot be read again, whoever tries and however often.
+
+    A key that is refused, a disk that is full, a storage that does not answer are mended, or pass.
+    """
+    if isinstance(error, ConfigurationError):
+        return error.context.field in _DATA_FIELDS
+    return isinstance(error, (ExportRejectedError, NotFoundError))
 
 
 def inspect_data(provider: Provider, plan: TrainPlan, clock: Clock) -> ExportReport:

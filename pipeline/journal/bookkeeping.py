@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from pipeline.clock import Clock
 from pipeline.journal.budget import NO_CAPS, Caps
 from pipeline.journal.ownership import take_over
-from pipeline.journal.records import OperationOutcome
+from pipeline.journal.records import OperationOutcome, OperationRecord
 from pipeline.journal.rows import Intent
 from pipeline.journal.store import Journal
 from pipeline.models import RunHandle, RunStatus, Settlement, TrainingRun
@@ -116,6 +116,14 @@ class AttemptLog:
         else:
             self.journal.created(self._key, handle)
 
+    def reopened(self) -> None:
+        """Open an attempt again that was given up: its run goes on, or has completed.
+
+        Raises:
+            OperationBusyError: A process that lives carries it out, or it was judged in the meantime.
+        """
+        take_over(self.journal, self.journal.reopen(self.intent), self.intent.owner, self.clock)
+
     def unknown(self, reason: str) -> None:
         """Write down that the create's answer was lost."""
         self.journal.unknown(self._key, reason)
@@ -127,6 +135,14 @@ class AttemptLog:
     def unsent(self) -> None:
         """Take the intent back: what was sent certainly did not arrive."""
         self.journal.withdraw(self._key)
+
+
+def note_sight(journal: Journal, record: OperationRecord, run: TrainingRun | None) -> None:
+    """Write down whether the provider shows an open attempt's run, or denies it: how long it has done so decides."""
+    if run is None and record.missing_since_s is None:
+        journal.denied(record.key)
+    elif run is not None and record.missing_since_s is not None and record.handle is not None:
+        journal.looked(record.key, record.handle, shown=True)
 
 
 def settle_attempt(journal: Journal, key: str, run: TrainingRun, settlement: Settlement | None) -> None:

@@ -12,7 +12,7 @@ from pipeline.provider_requests import AnyTrainRequest
 from pipeline.value import Value
 
 LOST_S = 86_400.0
-"""Seconds after which an attempt whose run the provider denies is given up."""
+"""Seconds for which the provider must have denied an attempt's run before the attempt is given up."""
 
 
 class OperationState(StrEnum):
@@ -138,6 +138,8 @@ class OperationRecord(Value):
     """When somebody wanted it cancelled."""
     cancel_confirmed_at_s: float | None = None
     """When the provider was seen to have ended it."""
+    missing_since_s: float | None = None
+    """When the provider was first seen to deny its run; none since a look that showed it."""
     created_at_s: float
     """When the intent was written."""
     updated_at_s: float

@@ -147,10 +147,42 @@ def handled(handle: RunHandle) -> dict[str, Any]:
     return {"handle": handle.model_dump(mode="json"), "run_id": handle.run_id}
 
 
+_UNSAID = (
+    "outcome",
+    "reason",
+    "ended_at_s",
+    "billed",
+    "missing_since_s",
+    "cancel_asked_at_s",
+    "cancel_confirmed_at_s",
+)
+
+
+def reopened(intent: Intent, now_s: float) -> dict[str, Any]:
+    """Return the columns of an attempt whose run goes on after all: whoever takes it has a request of their own."""
+    plan = intent.plan
+    return {
+        **dict.fromkeys(_UNSAID),
+        "state": OperationState.CREATED.value,
+        "request": plan.request.model_dump(mode="json"),
+        "flow_run_id": intent.owner.flow_run_id,
+        "owner": intent.owner.model_dump(mode="json"),
+        "owner_until_s": intent.owner_until_s,
+        "deadline_at_s": now_s + plan.poll.deadline_s,
+    }
+
+
 def settle(tx: Connection, key: str, billed: int | None) -> None:
     """Hold nothing any more for an attempt: what was billed counts, or what was held where that is not known."""
     values = {"settled": True} if billed is None else {"settled": True, "amount": billed}
     tx.execute(update(reservations).where(reservations.c.key == key).values(values))
+
+
+def hold_again(tx: Connection, record: OperationRecord) -> None:
+    """Hold the price of an attempt that goes on after all, instead of what it was settled with."""
+    if record.price is not None:
+        values = {"settled": False, "amount": record.price.amount}
+        tx.execute(update(reservations).where(reservations.c.key == record.key).values(values))
 
 
 def storable(reason: str) -> str:

@@ -66,6 +66,7 @@ operations = Table(
     Column("deadline_at_s", Float),
     Column("cancel_asked_at_s", Float),
     Column("cancel_confirmed_at_s", Float),
+    Column("missing_since_s", Float),
     Column("created_at_s", Float, nullable=False),
     Column("updated_at_s", Float, nullable=False),
     Column("ended_at_s", Float),
@@ -123,7 +124,12 @@ def _remember_preparations(tx: Connection) -> None:
     metadata.create_all(tx, tables=[preparations, deliveries])
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_remember_preparations,)
+def _remember_denials(tx: Connection) -> None:
+    """Add since when the provider denies an attempt's run; of those that are open now nothing is known yet."""
+    tx.execute(text("ALTER TABLE operations ADD COLUMN missing_since_s FLOAT"))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_remember_preparations, _remember_denials)
 """Each brings an earlier release's tables one version forward; a new journal is made as this release wants it."""
 
 

@@ -1,8 +1,9 @@
 """The journal: what was begun, with whose money, and what became of it; the program's memory across crashes.
 
 Rules kept here: an intent is committed before the first byte that can cost money, together with the reservation of its
-price; key and body are frozen by the first sending; the handle is written right after the reply; a closed attempt is
-never opened again, a new one counts up; the database's unique constraints are the lock.
+price; key and body are frozen by the first sending; the handle is written right after the reply; a new attempt counts
+up, and a closed one is opened again only where its own run turned out to go on; the database's unique constraints are
+the lock.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from pipeline.journal.budget import NO_CAPS, Caps, check_cap, day_start_s, month_start_s
-from pipeline.journal.records import OperationOutcome, OperationRecord, OperationState, Owner, Unread
+from pipeline.journal.records import OPEN_STATES, OperationOutcome, OperationRecord, OperationState, Owner, Unread
 from pipeline.journal.rows import (
     Intent,
     check_alone,
     find_row,
     first_row,
     handled,
+    hold_again,
     is_open,
     must_exist,
     new_row,
     read_row,
+    reopened,
     settle,
     storable,
     sum_spent,
@@ -85,12 +88,37 @@ class Journal:
 
     def created(self, key: str, handle: RunHandle) -> None:
         """Write the handle down, right after the reply or a look-up that found the run."""
-        values = {"state": OperationState.CREATED.value, "reason": None, **handled(handle)}
+        values = {"state": OperationState.CREATED.value, "reason": None, "missing_since_s": None, **handled(handle)}
         self._move(key, {OperationState.INTENT, OperationState.UNKNOWN}, values)
 
     def unknown(self, key: str, reason: str) -> None:
         """Write down that the create's answer was lost; the attempt stays open and its reservation held."""
         self._move(key, {OperationState.INTENT}, {"state": OperationState.UNKNOWN.value, "reason": storable(reason)})
+
+    def looked(self, key: str, handle: RunHandle, *, shown: bool) -> bool:
+        """Take in a look at a run: its handle where that could not be written before, and that it is not missing.
+
+        Returns whether the handle is written down by now. Writes nothing, and waits for nobody, where nothing is new.
+        """
+        record = self.find(key)
+        if record is None:
+            return False
+        is_news = record.state in {OperationState.INTENT, OperationState.UNKNOWN}
+        if is_news:
+            self.created(key, handle)
+        elif shown and record.missing_since_s is not None:
+            self._move(key, OPEN_STATES, {"missing_since_s": None})
+        return is_news or record.handle is not None
+
+    def denied(self, key: str) -> float:
+        """Take in that the provider denies an attempt's run; return for how many seconds it has done so by now."""
+        first = and_(operations.c.key == key, is_open(), operations.c.missing_since_s.is_(None))
+        now_s = self._now()
+        with self._store.write() as tx:
+            self._update(tx, first, {"missing_since_s": now_s})
+            record = find_row(tx, operations.c.key == key)
+        since_s = record.missing_since_s if record is not None else None
+        return now_s - since_s if since_s is not None else 0.0
 
     def terminal(self, key: str) -> None:
         """Write down that the run completed at the provider."""
@@ -106,6 +134,21 @@ class Journal:
         What nobody has settled by then counts as spent on the day it was reserved, and is held no longer.
         """
         self._end(key, OperationState.CLOSED, outcome, reason)
+
+    def reopen(self, intent: Intent) -> OperationRecord:
+        """Open an attempt again whose run goes on although it was closed without a model, for a process that takes it.
+
+        Its price is held again until it is billed: the run is paid for, so no cap is asked. What is open already, was
+        judged, or never had a run stays as it is.
+        """
+        key = intent.plan.operation_key
+        with self._store.write() as tx:
+            record = must_exist(find_row(tx, operations.c.key == key), key)
+            if not record.can_try_again or record.handle is None:
+                return record
+            self._update(tx, operations.c.key == key, reopened(intent, self._now()))
+            hold_again(tx, record)
+            return must_exist(find_row(tx, operations.c.key == key), key)
 
     def settle(self, key: str, billed: int) -> None:
         """Replace what was held by what the provider billed."""
@@ -249,11 +292,6 @@ class Journal:
         """Return an attempt by its key."""
         with self._store.read() as tx:
             return find_row(tx, operations.c.key == key)
-
-    def age_s(self, key: str) -> float:
-        """Return for how many seconds an attempt has been written down."""
-        record = self.find(key)
-        return self._now() - record.created_at_s if record is not None else 0.0
 
     def latest(self, operation_id: str, *, sandbox: bool) -> OperationRecord | None:
         """Return the last attempt at an operation: the one that counts highest, whatever the clocks said."""

@@ -122,8 +122,12 @@ class Dossier:
             self.message = f"the model was trained; it was not tried: {why}"
 
     def _why_untried(self) -> str:
-        reasons = [item.reason for item in self.skipped if item.stage in {"download", "smoke test"}]
-        return "; ".join([*reasons, "nothing more was asked for"])
+        reasons = {item.stage: item.reason for item in self.skipped}
+        if "smoke test" in reasons:
+            return "; ".join(reasons[stage] for stage in ("smoke test", "export") if stage in reasons)
+        return "; ".join(
+            [*(reasons[stage] for stage in ("download",) if stage in reasons), "nothing more was asked for"]
+        )
 
     def submit(self, reason: str) -> None:
         """Record that the run was left to itself on purpose."""

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from pipeline.download.model_bytes import name_other_format
-from pipeline.errors import ErrorContext, InferenceError, ModelLoadError, OutputCheckError, SmokeTestError
+from pipeline.errors import (
+    ArtifactError,
+    ErrorContext,
+    InferenceError,
+    ModelLoadError,
+    OutputCheckError,
+    SmokeTestError,
+)
 from pipeline.models import ModelTask, Prediction
 from pipeline.value import Value
 
@@ -158,6 +165,7 @@ def run_inference(job: InferenceJob) -> InferenceResult:
         ModelLoadError: The file is no model that can be opened here.
         InferenceError: The model opened but crashed, hung, or asked for too much.
         OutputCheckError: The outputs do not fit task or classes.
+        ArtifactError: The file cannot be read, or its process not be set up: no verdict, the fault is this machine's.
     """
     _refuse_other_formats(job.model)
     try:
@@ -165,7 +173,7 @@ def run_inference(job: InferenceJob) -> InferenceResult:
             status = _start_and_wait(Path(name), job)
             return _read_reply(Path(name), status, job)
     except OSError as error:
-        raise _failed("run", job.model, f"its process cannot be set up: {error}; is the disk full?") from error
+        raise _untried(job.model, f"its process cannot be set up: {error}; is the disk full?") from error
 
 
 def one_line(text: str) -> str:
@@ -180,7 +188,7 @@ def _refuse_other_formats(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise _failed("load", path, f"it cannot be read: {error.strerror}") from error
+        raise _untried(path, f"it cannot be read: {error.strerror}") from error
     other = name_other_format(head)
     if other is not None:
         raise _failed("load", path, f"it looks like {other}, not like an ONNX model; download it again")
@@ -269,3 +277,7 @@ def _read_stage(folder: Path, job: InferenceJob) -> tuple[Literal["load", "run"]
 def _failed(kind: Literal["load", "run", "output"], model: Path, message: str) -> SmokeTestError:
     action = {"load": "cannot be opened", "run": "does not run", "output": "is refused"}[kind]
     return _ERRORS[kind](f"model {model.name!r} {action}: {message}", ErrorContext(operation=f"smoke.{kind}"))
+
+
+def _untried(model: Path, message: str) -> ArtifactError:
+    return ArtifactError(f"model {model.name!r} could not be tried: {message}", ErrorContext(operation="smoke.run"))

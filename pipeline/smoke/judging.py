@@ -23,6 +23,7 @@ from pipeline.models import (
     SamplePicture,
     SampleResult,
     Severity,
+    Skipped,
     SmokeReport,
 )
 from pipeline.smoke.agreement import count_found
@@ -72,19 +73,20 @@ def smoke_test(
     output_dir: Path,
     labels: tuple[str, ...],
     options: SmokeOptions = DEFAULT_OPTIONS,
-) -> SmokeReport:
-    """Run the model on every sample picture, draw what it saw, and judge it.
+) -> SmokeReport | Skipped:
+    """Run the model on every sample picture, draw what it saw, and judge it; without any there is nothing to judge by.
 
     ``labels`` are the classes of the export the model was trained on; empty leaves them unchecked.
 
     Raises:
         ModelLoadError: The file is no model that can be opened here.
-        InferenceError: It did not run, or there is no picture to run it on.
+        InferenceError: It did not run.
         OutputCheckError: Its outputs, classes or answers are not those of a usable model.
         OutputPathError: The pictures of predictions cannot be written.
+        ArtifactError: This machine cannot run anything now; nothing is said about the model.
     """
     if not samples:
-        raise InferenceError("there is no sample picture to run the model on", ErrorContext(operation="smoke.run"))
+        return Skipped(stage="smoke test", reason="there is no picture of its training data to run the model on")
     classes, findings = check_classes(artifact.model, labels)
     job = InferenceJob(
         model=artifact.path,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, ProviderError
+from pipeline.journal.bookkeeping import ENDED, AttemptLog
 from pipeline.models import RunHandle, RunStatus, TrainingRun, TrainPlan
 from pipeline.provider import Provider
 
@@ -72,12 +73,35 @@ def check_fit(plan: TrainPlan, run: TrainingRun) -> None:
     """Refuse to read a run's model as something that it is not.
 
     Raises:
-        ConfigurationError: The operation's run was created with another pipeline.
+        ConfigurationError: The operation's run was created with another pipeline, or on another data set.
     """
-    asked = plan.request.kind
+    asked, dataset = plan.request.kind, plan.request.dataset
     if run.pipeline is not None and run.pipeline != asked:
         raise ConfigurationError(
             f"operation {plan.operation.id!r} already trains pipeline {run.pipeline!r} (run {run.handle.run_id}), not "
             f"{asked!r}; ask for that pipeline to come back to it, or leave operation out to begin a new training",
             ErrorContext(field="operation", run_id=run.handle.run_id),
         )
+    if run.handle.dataset not in {"", dataset}:
+        raise ConfigurationError(
+            f"operation {plan.operation.id!r} already trains on {run.handle.dataset!r} (run {run.handle.run_id}), not "
+            f"on {dataset!r}; ask for that data set to come back to it, or leave operation out to begin a new training",
+            ErrorContext(field="operation", run_id=run.handle.run_id),
+        )
+
+
+def take_back(provider: Provider, plan: TrainPlan, run_id: str, log: AttemptLog) -> TrainingRun:
+    """Return a run whose attempt the journal has closed without a model, as its provider shows it now.
+
+    The provider's word decides: where the run goes on, or has completed, its attempt is opened again; one that failed
+    or was cancelled there stays closed. No other attempt is begun.
+
+    Raises:
+        ConfigurationError: There is no such run for this account, or it trains something else than this request.
+        OperationBusyError: A process that lives was faster.
+        ProviderError: It could not be looked up.
+    """
+    run = take_by_id(provider, plan, run_id)
+    if run.status not in ENDED:
+        log.reopened()
+    return run

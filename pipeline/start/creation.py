@@ -112,7 +112,17 @@ def _write_down(work: Creating, run: TrainingRun) -> None:
     try:
         work.log.created(run.handle)
     except PipelineError as error:
-        logger.warning("%s; the run is found again by its name %r", error, run.handle.name)
+        logger.warning("%s; %s", error, _way_back(work.plan, run))
+
+
+def _way_back(plan: TrainPlan, run: TrainingRun) -> str:
+    """Return how the run is found by a process that is not told its handle."""
+    if plan.profile.finds_runs:
+        return f"the run is found again by its name {run.handle.name!r}"
+    return (
+        f"{plan.profile.title} cannot be asked for the run: it is written down at a later look, and should this "
+        f"process end before that, --adopt {run.handle.run_id} comes back to it"
+    )
 
 
 def _look_up(work: Creating, body: dict[str, JsonValue]) -> tuple[TrainingRun | None, bool]:

@@ -51,11 +51,13 @@ def choose_operation(
 
     Raises:
         ConfigurationError: The same training is open and the request wants to fail then; or the operation is another
-            account's.
+            account's, or of something else than is asked for.
         TrainingError: The attempt is over and may not be followed by another.
         OperationBusyError: A later attempt than the one that is named was begun.
     """
     named = _named(journal, request)
+    if named is not None:
+        _check_same(named, request)
     record = named or (_own(journal, request, flow_run_id) if again and not _names_one(request) else None)
     if record is None and not _names_one(request):
         record = _open_like(journal, request, is_ours)
@@ -113,6 +115,22 @@ def _named(journal: Journal, request: TrainRequest) -> OperationRecord | None:
     return journal.latest(asked, sandbox=request.sandbox) if asked is not None else None
 
 
+def _check_same(record: OperationRecord, request: TrainRequest) -> None:
+    """Refuse to collect a model under another name than that of what it was trained on."""
+    known, kind = record.request, type(request)
+    naming = kind.NAMING & kind.DECIDING if known.provider == request.provider else {"provider"}
+    other = next((name for name in sorted(naming) if getattr(known, name) != getattr(request, name)), None)
+    if other is None:
+        return
+    field = "operation" if request.adopt is None else "adopt"
+    raise ConfigurationError(
+        f"{field}={getattr(request, field)!r} comes back to operation {record.operation_id!r}, which was begun with "
+        f"{other}={getattr(known, other)!r}, not with {getattr(request, other)!r}; nothing was started: name that one, "
+        f"or leave {field} out for a new training",
+        ErrorContext(field=field, run_id=record.run_id),
+    )
+
+
 def _own(journal: Journal, request: TrainRequest, flow_run_id: str) -> OperationRecord | None:
     """Return what this flow run carried out, or began and somebody else went on with."""
     return journal.of_flow_run(flow_run_id) or journal.latest(flow_run_id, sandbox=request.sandbox)
@@ -151,7 +169,7 @@ def _continued(
             f"attempt {request.attempt} of operation {record.operation_id!r} is over, and attempt {record.attempt} was "
             f"begun since; nothing was started"
         )
-    if record.can_try_again:
+    if record.can_try_again and request.adopt is None:  # who names a run wants that one, and no other
         if request.attempt is not None or not may_follow(record):
             raise _over(record)
         return Operation(id=record.operation_id, attempt=record.attempt + 1)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from pipeline.errors import AuthenticationError, JournalError, NotFoundError, ProviderError
+from pipeline.journal.bookkeeping import note_sight
 from pipeline.journal.records import OperationRecord
 from pipeline.journal.store import Journal
 from pipeline.models import RunStatus, TrainingRun
@@ -86,7 +87,10 @@ def survey(
         if run is None and record.account != provider.account:
             continue  # another account's, as far as can be told: its own sweep looks after it
         flow = flows.get(record.flow_run_id or "", NO_FLOW)
-        found.append(_judge(provider, record, run, flow, watch, unlooked=unsure.get(record.key)))
+        item = _judge(provider, record, run, flow, watch, unlooked=unsure.get(record.key))
+        if item.run is not None or (item.sort is SweepClass.NO_RUN and record.key not in unsure):
+            note_sight(journal, record, item.run)
+        found.append(item)
     ours = {item.run.handle.run_id for item in found if item.run is not None}
     others = [run for run in live if run.handle.run_id not in ours]
     return (*found, *_strangers(journal, others, records, intents.doubtful))

@@ -207,11 +207,11 @@ def over_cap(record: OperationRecord, run: TrainingRun, watch: Watch) -> str | N
 def _unseen(record: OperationRecord, watch: Watch, *, alive: bool) -> tuple[SweepClass, str]:
     if alive:
         return SweepClass.WATCHED, "its flow run looks after it"
-    age_s = watch.now_s - record.created_at_s
+    denied_s = 0.0 if record.missing_since_s is None else watch.now_s - record.missing_since_s
     what = "the provider does not know it any more" if record.handle else "the provider shows no run of its name"
-    if age_s < LOST_S:
-        return SweepClass.NO_RUN, f"{what}; given up when that is so after {LOST_S / 3600:.0f} h"
-    return SweepClass.LOST, f"{what}, {age_s / 3600:.0f} h after it was begun"
+    if denied_s < LOST_S:
+        return SweepClass.NO_RUN, f"{what}; given up when that has been so for {LOST_S / 3600:.0f} h"
+    return SweepClass.LOST, f"{what}, which has been so for {denied_s / 3600:.0f} h"
 
 
 def _ended(record: OperationRecord, run: TrainingRun, flow: FlowState, *, alive: bool) -> tuple[SweepClass, str]:

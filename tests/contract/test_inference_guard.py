@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import InferenceError, ModelLoadError, OutputCheckError, SmokeTestError
+from pipeline.errors import ArtifactError, InferenceError, ModelLoadError, OutputCheckError, SmokeTestError
 from pipeline.models import LabelledBox, ModelArtifact, ModelFacts, ModelTask, SamplePicture
 from pipeline.smoke import inference
 from pipeline.smoke.inference import InferenceJob, InferenceLimits, run_inference
@@ -163,12 +163,12 @@ def test_an_interrupted_caller_leaves_no_process(
         os.kill(int(number.read_text()), 0)
 
 
-def test_no_room_for_the_job_is_a_verdict(
+def test_no_room_for_the_job_is_no_verdict(
     tmp_path: Path, pictures: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A temporary folder that cannot be made is an inference error, not a bare system error."""
+    """A temporary folder that cannot be made says nothing about the model: it is to be tried again."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(InferenceError, match="cannot be set up"):
+    with pytest.raises(ArtifactError, match="cannot be set up"):
         run_inference(job_for(save_classifier(tmp_path / "m.onnx", 2), pictures))
 
 
@@ -204,8 +204,8 @@ def test_files_that_are_no_model_are_named(
 
 
 def test_a_missing_file_is_named(tmp_path: Path, pictures: tuple[Path, ...]) -> None:
-    """A path without a file is a load error, not a traceback."""
-    with pytest.raises(ModelLoadError, match=r"'gone\.onnx' cannot be opened: it cannot be read"):
+    """A path without a file is an error of the file's, not a traceback, and no verdict on the model."""
+    with pytest.raises(ArtifactError, match=r"'gone\.onnx' could not be tried: it cannot be read"):
         run_inference(job_for(tmp_path / "gone.onnx", pictures))
 
 

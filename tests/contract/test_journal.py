@@ -126,7 +126,9 @@ def test_a_handle_that_turns_up_ends_the_doubt(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("outcome", OperationOutcome)
-def test_a_closed_attempt_is_never_opened_again(journal: Journal, outcome: OperationOutcome, hands: Hands) -> None:
+def test_a_closed_attempt_is_not_opened_by_whoever_goes_on_with_it(
+    journal: Journal, outcome: OperationOutcome, hands: Hands
+) -> None:
     """It takes no owner, no renewal and no other end, and says when and why it ended."""
     journal.intend(intent_of(plan_of()))
     hands.now_s += 5
@@ -140,6 +142,74 @@ def test_a_closed_attempt_is_never_opened_again(journal: Journal, outcome: Opera
     assert found(journal) == closed
     assert journal.open_operations() == ()
     assert closed.can_try_again is (outcome in RETRIABLE_OUTCOMES)
+
+
+@pytest.mark.parametrize("outcome", sorted(RETRIABLE_OUTCOMES))
+def test_an_attempt_whose_run_goes_on_is_opened_again(
+    journal: Journal, outcome: OperationOutcome, hands: Hands
+) -> None:
+    """As if it had never been closed, for the process that takes it: with its price held again, and once only."""
+    journal.intend(intent_of(plan_of()))
+    journal.created(KEY, handle_of())
+    journal.cancel_asked(KEY)
+    journal.denied(KEY)
+    journal.settle(KEY, 3)
+    journal.ended(KEY, outcome, "over")
+    hands.now_s += 40 * 86_400
+    asked = plan_of(budget_credits=7)
+    opened = journal.reopen(intent_of(asked, owner=OTHER, owner_until_s=hands.now_s + LEASE_S))
+    assert (opened.state, opened.handle, opened.owner) == (OperationState.CREATED, handle_of(), OTHER)
+    assert (opened.flow_run_id, opened.request) == (OTHER.flow_run_id, asked.request)
+    assert opened.deadline_at_s == hands.now_s + asked.poll.deadline_s
+    unsaid = (opened.outcome, opened.reason, opened.ended_at_s, opened.billed)
+    assert (*unsaid, opened.missing_since_s, opened.cancel_asked_at_s) == (None,) * 6
+    assert journal.spent("credits", sandbox=False, since_s=hands.now_s) == 10
+    assert journal.reopen(intent_of(plan_of())) == opened
+
+
+@pytest.mark.parametrize("close", ["judged", "without a run"])
+def test_what_has_a_model_or_never_had_a_run_stays_closed(journal: Journal, close: str) -> None:
+    """There is nothing to go on with."""
+    journal.intend(intent_of(plan_of()))
+    if close == "judged":
+        journal.created(KEY, handle_of())
+        journal.judged(KEY, OperationOutcome.REJECTED, "sees nothing")
+    else:
+        journal.ended(KEY, OperationOutcome.REFUSED, "no such GPU")
+    closed = found(journal)
+    assert journal.reopen(intent_of(plan_of(), owner=OTHER)) == closed
+
+
+def test_a_denial_counts_from_the_first_one_until_the_run_is_shown(journal: Journal, hands: Hands) -> None:
+    """A look that fails changes nothing; one that shows the run begins anew, as a handle that turns up does."""
+    journal.intend(intent_of(plan_of()))
+    assert journal.denied(KEY) == 0.0
+    hands.now_s += 50
+    assert journal.denied(KEY) == 50.0
+    journal.created(KEY, handle_of())
+    assert journal.denied(KEY) == 0.0
+    hands.now_s += 50
+    assert journal.looked(KEY, handle_of(), shown=False)
+    assert journal.denied(KEY) == 50.0
+    assert journal.looked(KEY, handle_of(), shown=True)
+    assert found(journal).missing_since_s is None
+    journal.ended(KEY, OperationOutcome.FAILED, "over")
+    assert journal.denied(KEY) == 0.0
+    assert found(journal).missing_since_s is None
+
+
+def test_a_look_brings_the_handle_that_could_not_be_written(journal: Journal) -> None:
+    """Whether or not it showed the run; of an attempt nobody wrote down, or without a run, nothing is known."""
+    assert not journal.looked(KEY, handle_of(), shown=True)
+    journal.intend(intent_of(plan_of()))
+    assert journal.looked(KEY, handle_of(), shown=False)
+    assert (found(journal).state, found(journal).handle) == (OperationState.CREATED, handle_of())
+    assert journal.looked(KEY, handle_of("r2"), shown=True)
+    assert found(journal).handle == handle_of()
+    other = plan_of("op-2")
+    journal.intend(intent_of(other))
+    journal.ended(other.operation_key, OperationOutcome.REFUSED, "no such GPU")
+    assert not journal.looked(other.operation_key, handle_of("r2"), shown=True)
 
 
 def test_attempts_count_up_and_the_highest_is_the_last(journal: Journal, hands: Hands) -> None:

@@ -143,15 +143,20 @@ def test_an_older_journal_is_brought_forward_step_by_step(location: str, monkeyp
 
 
 def test_the_first_releases_journal_gets_what_came_later(location: str) -> None:
-    """Its attempts are kept, and notes and deliveries can be kept beside them."""
+    """Its attempts are kept, with no denial known of, and notes and deliveries can be kept beside them."""
     journal = Journal(location)
     journal.intend(intent_of(plan_of()))
     journal.close()
     for table in (preparations, deliveries):
         look(location, f"DROP TABLE {table.name}")
+    look(location, "ALTER TABLE operations DROP COLUMN missing_since_s")
     look(location, "UPDATE journal_schema SET version = 1")
     again = Journal(location)
-    assert again.find(KEY) is not None
+    record = again.find(KEY)
+    assert record is not None
+    assert record.missing_since_s is None
+    assert again.denied(KEY) == 0
+    assert again.open_operations()[0].missing_since_s is not None
     again.note(intent_of(plan_of()), {"file": "f-1"})
     assert again.notes(KEY) == {"file": "f-1"}
     assert again.deliver("replicate", "msg-1", "r1")

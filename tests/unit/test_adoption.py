@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import ConfigurationError, NotFoundError, ProviderUnavailableError
-from pipeline.start.adoption import check_fit, find_earlier, take_by_id
+from pipeline.models import RunStatus
+from pipeline.start.adoption import check_fit, find_earlier, take_back, take_by_id
 from tests.unit.conftest import FakeProvider, Script, make_plan, make_run
 
 
@@ -54,3 +55,49 @@ def test_a_run_started_by_hand_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigurationError, match="adopt='r1' is no run of this account") as caught:
         take_by_id(provider, make_plan(), "r1")  # type: ignore[arg-type]
     assert caught.value.context.field == "adopt"
+
+
+def test_a_run_on_another_data_set_is_not_read_as_this_one() -> None:
+    """Nor is its model collected under the other's name; a run that does not say is believed."""
+    plan, handle = make_plan(dataset="cats"), make_run().handle
+    with pytest.raises(ConfigurationError, match=r"already trains on 'road-signs'.*not on 'cats'") as caught:
+        check_fit(plan, make_run(handle=handle.model_copy(update={"dataset": "road-signs"})))
+    assert caught.value.context.field == "operation"
+    check_fit(plan, make_run(handle=handle.model_copy(update={"dataset": ""})))
+    check_fit(plan, make_run(handle=handle.model_copy(update={"dataset": "cats"})))
+
+
+class _Reopening:
+    """An attempt's log that only counts how often it was opened again."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    def reopened(self) -> None:
+        self.opened += 1
+
+
+@pytest.mark.parametrize(
+    ("status", "opened"),
+    [
+        (RunStatus.RUNNING, 1),
+        (RunStatus.COMPLETED, 1),
+        (RunStatus.UNKNOWN, 1),
+        (RunStatus.FAILED, 0),
+        (RunStatus.CANCELLED, 0),
+    ],
+)
+def test_the_providers_word_decides_over_an_attempt_that_was_given_up(status: RunStatus, opened: int) -> None:
+    """It is opened again while something may come of its run; one that ended badly there stays as it is."""
+    log, run = _Reopening(), make_run(status)
+    plan = make_plan(dataset=run.handle.dataset)
+    taken = take_back(FakeProvider(get_run=Script(run), check_adopted=Script(None)), plan, run.handle.run_id, log)  # type: ignore[arg-type]
+    assert (taken, log.opened) == (run.model_copy(update={"adopted": True}), opened)
+
+
+def test_a_run_that_is_gone_opens_nothing() -> None:
+    """The provider denies it still: the request is refused, and the journal stays as it is."""
+    log = _Reopening()
+    with pytest.raises(ConfigurationError, match="no run of this account"):
+        take_back(FakeProvider(get_run=Script(NotFoundError("404"))), make_plan(), "r7", log)  # type: ignore[arg-type]
+    assert log.opened == 0

@@ -207,24 +207,53 @@ STAYING: dict[str, Callable[[], Dossier]] = {
 def test_what_can_still_be_come_back_to_stays_open(journal: Journal, made: Callable[[], Dossier]) -> None:
     """A run that goes on, or a model that was not judged, is somebody's to collect."""
     log_of(journal).intend({})
+    if (run := made().run) is not None:
+        log_of(journal).created(run.handle)
     before = found(journal)
     close_attempt(journal, made())
     after = found(journal)
     late = isinstance(made().error, TrainingTimedOutError)  # whoever comes back to it has a deadline of its own
     assert after.deadline_at_s == (None if late else before.deadline_at_s)
-    times = {"deadline_at_s": before.deadline_at_s, "updated_at_s": before.updated_at_s}
+    denied = isinstance(made().error, TrainingLostError)  # how long it has been is what decides in the end
+    assert after.missing_since_s == (NOON_S if denied else None)
+    times = {"deadline_at_s": before.deadline_at_s, "updated_at_s": before.updated_at_s, "missing_since_s": None}
     assert after.model_copy(update=times) == before
 
 
 def test_a_run_the_provider_has_denied_for_a_day_is_lost(tmp_path: Path) -> None:
-    """A minute of 404 may be the provider's fault, and freeing the operation for another payment would be ours."""
+    """A minute of 404 may be the provider's fault, and freeing the operation for another payment would be ours.
+
+    The day begins with the first denial, however old the attempt is.
+    """
     now_s = [NOON_S]
     journal = Journal(str(tmp_path / "journal.db"), now=lambda: now_s[0])
     log_of(journal).intend({})
-    for waited_s, outcome in ((LOST_S - 1, None), (1, OperationOutcome.LOST)):
+    for waited_s, outcome in ((3 * LOST_S, None), (LOST_S - 1, None), (1, OperationOutcome.LOST)):
         now_s[0] += waited_s
         close_attempt(journal, failed(TrainingLostError("gone"), RunStatus.UNKNOWN))
         assert found(journal).outcome is outcome
+
+
+def test_a_handle_that_could_not_be_written_before_is_written_at_the_end(journal: Journal) -> None:
+    """The journal was away when the run was made: whoever comes back finds it all the same."""
+    log_of(journal).intend({})
+    dossier = submitted()
+    close_attempt(journal, dossier)
+    assert dossier.run is not None
+    assert (found(journal).state, found(journal).handle) == (OperationState.CREATED, dossier.run.handle)
+
+
+def test_an_attempt_that_was_given_up_is_opened_for_the_one_who_asks(journal: Journal) -> None:
+    """Held by this process; one that another process holds, or that was judged since, is left to it."""
+    log = log_of(journal)
+    log.intend({})
+    log.created(handle_of())
+    journal.ended(KEY, OperationOutcome.LOST, "gone")
+    log.reopened()
+    assert (found(journal).state, found(journal).owner) == (OperationState.CREATED, this_process("flow-1"))
+    journal.judged(KEY, OperationOutcome.ACCEPTED, "good")
+    with pytest.raises(OperationBusyError, match="closed \\(accepted\\)"):
+        log.reopened()
 
 
 def test_what_was_never_begun_is_not_closed(journal: Journal) -> None:

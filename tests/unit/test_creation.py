@@ -255,6 +255,19 @@ def test_a_journal_that_fails_after_the_create_loses_no_run(clock: FakeClock) ->
     assert _create(provider, clock, log=_Log(broken=True)) == make_run()
 
 
+def test_the_way_back_to_a_run_that_is_not_written_down_is_a_true_one(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its name where the provider can be asked for it; where it cannot, by the id, which is in the log."""
+    _create(FakeProvider(find_run=Script(None), create_run=Script(make_run())), clock, log=_Log(broken=True))
+    provider = FakeProvider(find_run=Script(None), create_run=Script(make_run()))
+    _create(provider, clock, _blind(), log=_Log(broken=True))
+    found, blind = caplog.messages
+    assert "found again by its name" in found
+    assert f"--adopt {make_run().handle.run_id} comes back to it" in blind
+    assert "found again" not in blind
+
+
 def test_a_create_another_process_may_have_sent_is_looked_up_first(clock: FakeClock) -> None:
     """The intent was there before: its run is adopted instead of being created a second time."""
     provider = FakeProvider(find_run=Script(None, make_run()))

@@ -18,7 +18,7 @@ from pipeline.errors import (
 from pipeline.journal.records import OperationOutcome, OperationRecord
 from pipeline.journal.store import Journal
 from pipeline.models import Operation
-from pipeline.provider_requests import PictographRequest
+from pipeline.provider_requests import PhotogptRequest, PictographRequest, ReplicateRequest
 from pipeline.requests import TrainRequest
 from pipeline.start.reattaching import choose_operation
 from tests.intents import ME, NOON_S, OTHER, handle_of, intent_of, plan_of
@@ -196,6 +196,60 @@ def test_a_run_that_is_known_keeps_its_operation(journal: Journal) -> None:
     journal.created(key, handle_of("r7"))
     assert choose(journal, request(adopt="r7")) == Operation(id="op-1", again=True)
     assert choose(journal, request(adopt="r7", sandbox=True)) == Operation(id="run-r7", again=True)
+
+
+@pytest.mark.parametrize("outcome", OperationOutcome)
+def test_who_names_a_run_gets_that_one_and_no_other(journal: Journal, outcome: OperationOutcome) -> None:
+    """However its attempt was closed, and whoever asks: what is to be taken over is never paid for again."""
+    key = begin(journal, "op-1")
+    journal.created(key, handle_of("r7"))
+    judged = outcome in {*JUDGED, OperationOutcome.UNTRIED}
+    (journal.judged if judged else journal.ended)(key, outcome, "over")
+    assert choose(journal, request(adopt="r7")) == Operation(id="op-1", again=True)
+    brought_back = choose_operation(
+        journal, request(adopt="r7"), "flow-9", lambda _: True, again=True, may_follow=lambda _: False
+    )
+    assert brought_back == Operation(id="op-1", again=True)
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+@pytest.mark.parametrize("named", [{"operation": "op-1"}, {"adopt": "r7"}], ids=["operation", "adopt"])
+@pytest.mark.parametrize(
+    ("asked", "field"), [({"dataset": "cats"}, "dataset"), ({"pipeline": "classification"}, "pipeline")]
+)
+def test_an_operation_is_not_collected_under_another_name(
+    journal: Journal, asked: dict[str, Any], field: str, named: dict[str, Any], closed: bool
+) -> None:
+    """What it was begun with is told, and what was asked for; limits and hyperparameters may differ."""
+    key = begin(journal, "op-1")
+    journal.created(key, handle_of("r7"))
+    if closed:
+        journal.ended(key, OperationOutcome.FAILED, "CUDA")
+    with pytest.raises(ConfigurationError, match=f"operation 'op-1', which was begun with {field}=") as caught:
+        choose(journal, request(**asked, **named))
+    (name,) = named
+    assert caught.value.context.field == name
+    assert "nothing was started" in str(caught.value)
+    assert choose(journal, request(config={"epochs": 9}, budget_credits=7, **named)).id == "op-1"
+
+
+def test_an_operation_of_another_provider_is_not_counted_on(journal: Journal) -> None:
+    """Its attempts are not this one's: one that is open here would be followed by a second that is paid for."""
+    begin(journal, "op-1")
+    asked = PhotogptRequest(dataset="road-signs", age=30, gender="Male", operation="op-1")
+    with pytest.raises(ConfigurationError, match="begun with provider='pictograph', not with 'photogpt'"):
+        choose(journal, asked)
+
+
+def test_what_names_no_training_may_differ(journal: Journal) -> None:
+    """Replicate's hardware decides a price that was asked for long ago."""
+    asked = {"dataset": "signs.zip", "trainer": f"a/b:{'0' * 64}", "destination": "me/signs"}
+    plan = plan_of("op-1").model_copy(update={"request": ReplicateRequest(**asked)})
+    journal.intend(intent_of(plan))
+    later = ReplicateRequest(**asked, hardware="gpu-a100-large", operation="op-1")
+    assert choose(journal, later) == Operation(id="op-1", again=True)
+    with pytest.raises(ConfigurationError, match="destination"):
+        choose(journal, later.model_copy(update={"destination": "me/cats"}))
 
 
 @pytest.mark.parametrize(

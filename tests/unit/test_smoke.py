@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.errors import InferenceError, OutputCheckError, OutputPathError
+from pipeline.errors import OutputCheckError, OutputPathError
 from pipeline.models import (
     HostedReport,
     LabelledBox,
@@ -17,6 +17,7 @@ from pipeline.models import (
     Prediction,
     SamplePicture,
     Severity,
+    Skipped,
     SmokeReport,
 )
 from pipeline.smoke import judging
@@ -63,7 +64,7 @@ class Bench:
 
     def run(self, model: ModelArtifact, labels: tuple[str, ...] = LABELS, min_agreement: float = 0.5) -> SmokeReport:
         """Judge the model."""
-        return judging.smoke_test(
+        report = judging.smoke_test(
             model,
             tuple(self._samples),
             min_agreement=min_agreement,
@@ -71,6 +72,8 @@ class Bench:
             labels=labels,
             options=self.options,
         )
+        assert isinstance(report, SmokeReport)
+        return report
 
     def _answer(self, job: InferenceJob) -> InferenceResult:
         self.jobs.append(job)
@@ -215,10 +218,11 @@ def test_no_names_anywhere_is_refused(bench: Bench) -> None:
         bench.run(artifact(classes=()), labels=())
 
 
-def test_no_pictures_are_no_proof(bench: Bench) -> None:
-    """A model that ran on nothing is not accepted."""
-    with pytest.raises(InferenceError, match="no sample picture"):
-        bench.run(artifact())
+def test_no_pictures_are_no_proof_and_no_verdict(tmp_path: Path) -> None:
+    """A model that nobody could try is neither accepted nor refused."""
+    said = judging.smoke_test(artifact(), (), min_agreement=0.5, output_dir=tmp_path, labels=LABELS)
+    assert isinstance(said, Skipped)
+    assert (said.stage, "no picture" in said.reason) == ("smoke test", True)
 
 
 def test_pictures_without_labels_leave_agreement_open(bench: Bench) -> None:

@@ -145,6 +145,7 @@ def test_a_run_that_is_gone_for_a_day_stays_counted(journal: Journal) -> None:
     """It existed, and nobody can say what it cost: what was held counts as that."""
     begin(journal, "op-1", handle=HANDLE)
     provider = Account(get_runs=Script(()))
+    look(journal, provider)
     (item,) = look(journal, provider, CRASHED, LATER)
     done = close(journal, provider, item)  # type: ignore[arg-type]
     assert done.said == "closed as lost, counted as 100"
@@ -163,8 +164,45 @@ def test_a_look_up_that_fails_says_nothing(error: Exception, journal: Journal) -
 def test_an_intent_for_a_data_set_that_is_gone_has_no_run(journal: Journal) -> None:
     """404 about the data set is an answer about the run as well."""
     begin(journal, "op-1")
-    (item,) = look(journal, Account(find_run=Script(NotFoundError("404"))), CRASHED, LATER)
-    assert item.sort is SweepClass.LOST
+    provider = Account(find_run=Script(NotFoundError("404")))
+    sorts = [item.sort for watch in (WATCH, LATER) for item in look(journal, provider, CRASHED, watch)]
+    assert sorts == [SweepClass.NO_RUN, SweepClass.LOST]
+
+
+def missing_since(journal: Journal) -> list[float | None]:
+    """Return since when each open attempt's run is denied."""
+    return [record.missing_since_s for record in journal.open_operations()]
+
+
+@pytest.mark.parametrize("handle", [HANDLE, None], ids=["run", "intent"])
+def test_one_gap_in_a_list_loses_no_old_run(journal: Journal, handle: RunHandle | None) -> None:
+    """The day counts from the first denial, not from when the attempt was begun."""
+    begin(journal, "op-1", handle=handle)
+    denying = Account(get_runs=Script(()), find_run=Script(None))
+    (item,) = look(journal, denying, CRASHED, LATER)
+    assert (item.sort, missing_since(journal)) == (SweepClass.NO_RUN, [NOW_S])
+
+
+def test_a_look_that_shows_the_run_begins_the_day_anew(journal: Journal) -> None:
+    """In the list of live ones or looked at alone; a look that fails says neither the one nor the other."""
+    plan = begin(journal, "op-1", handle=HANDLE)
+    look(journal, Account(get_runs=Script(())))
+    broken = Account(get_runs=Script(DOWN), get_run=Script(DOWN))
+    (unsure,) = look(journal, broken, CRASHED, LATER)
+    assert (unsure.sort, missing_since(journal)) == (SweepClass.NO_RUN, [NOW_S])
+    for provider, live in ((Account(), (make_run(),)), (Account(get_runs=Script((make_run(),))), ())):
+        journal.denied(plan.operation_key)
+        look(journal, provider, CRASHED, LATER, *live)
+        assert missing_since(journal) == [None]
+    (gone,) = look(journal, Account(get_runs=Script(())), CRASHED, LATER)
+    assert gone.sort is SweepClass.NO_RUN
+
+
+def test_what_somebody_looks_after_is_not_taken_for_denied(journal: Journal) -> None:
+    """It was not looked for: that the list does not show it says nothing."""
+    begin(journal, "op-1", handle=HANDLE)
+    look(journal, Account(), WAITING)
+    assert missing_since(journal) == [None]
 
 
 def test_another_accounts_operations_are_left_alone(journal: Journal) -> None:
@@ -303,6 +341,7 @@ def test_one_run_that_cannot_be_looked_up_does_not_hide_the_others(journal: Jour
                 raise NotFoundError("404")
             return make_run(RunStatus.COMPLETED, handle=handle)
 
+    look(journal, Poisoned(get_runs=Script(DOWN)))
     found = {
         item.record.run_id: item
         for item in look(journal, Poisoned(get_runs=Script(error)), CRASHED, LATER)

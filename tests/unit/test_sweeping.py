@@ -40,6 +40,8 @@ ASKED: dict[str, Any] = {"cancel_asked_at_s": NOW_S - 600}
 CAPPED: dict[str, Any] = {"request": make_request(budget_credits=299)}
 """The run costs 10 credits a minute: 300 after half an hour."""
 OLD: dict[str, Any] = {"created_at_s": NOW_S - LOST_S - 1}
+DENIED: dict[str, Any] = {"missing_since_s": NOW_S - LOST_S}
+SHORTLY: dict[str, Any] = {**OLD, "missing_since_s": NOW_S - LOST_S + 1}
 INTENT: dict[str, Any] = {"handle": None, "run_id": None, "state": "intent"}
 GONE = Watch(NOW_S, lambda _: True)
 LIVES = Watch(NOW_S, lambda _: False)
@@ -83,9 +85,12 @@ HELD: dict[str, Any] = {"owner": OWNER, "owner_until_s": NOW_S + 60}
         (ASKED, make_run(RunStatus.CANCELLED), CANCELLED, SweepClass.ENDED),
         (INTENT, None, CRASHED, SweepClass.NO_RUN),
         ({}, None, CRASHED, SweepClass.NO_RUN),
-        ({**INTENT, **OLD}, None, CRASHED, SweepClass.LOST),
-        (OLD, None, CRASHED, SweepClass.LOST),
-        ({**INTENT, **OLD}, None, WAITING, SweepClass.WATCHED),
+        ({**INTENT, **DENIED}, None, CRASHED, SweepClass.LOST),
+        (DENIED, None, CRASHED, SweepClass.LOST),
+        ({**INTENT, **DENIED}, None, WAITING, SweepClass.WATCHED),
+        ({**INTENT, **OLD}, None, CRASHED, SweepClass.NO_RUN),
+        (OLD, None, CRASHED, SweepClass.NO_RUN),
+        (SHORTLY, None, CRASHED, SweepClass.NO_RUN),
     ],
 )  # fmt: skip
 def test_every_class(facts: dict[str, Any], run: TrainingRun | None, flow: FlowState, expected: SweepClass) -> None:
