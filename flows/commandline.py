@@ -11,9 +11,10 @@ from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from flows.live import shown
+from flows.live import carry_out
 from flows.provider_commands import COMMANDS, Asked, Json, OwnFirst, Verbose
 from flows.usage import UsageError, explain, read_scalar
+from flows.verdicts import keeping
 from pipeline.models import Outcome, RunReport
 from pipeline.provider_requests import PictographRequest
 from pipeline.report.dossier import read_report
@@ -53,9 +54,9 @@ Without any argument this runs a rehearsal in the local sandbox, with --demo dig
 talks to the hosted provider that the command names (its --help lists what it can be asked), and to Pictograph without a
 command, whose key it reads from PICTOGRAPH_API_KEY (or --credentials), unless --sandbox is given.
 
-Exit codes: 0 accepted, submitted (--wait none) or skipped - 1 failed - 2 usage or configuration - 3 export or model
-rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled (where a
-cancel is advice, the job may go on) - 130 interrupted.
+Exit codes: 0 accepted, submitted (--wait none) or skipped - 1 failed, or Prefect's API does not answer - 2 usage or
+configuration - 3 export or model rejected - 4 over budget or balance - 5 timed out, the run goes on - 6 cancelled
+(where a cancel is advice, the job may go on) - 130 interrupted.
 """
 
 app = App(name="python -m flows.train_pipeline", help=HELP, help_formatter=OwnFirst(), result_action="return_value")
@@ -165,14 +166,15 @@ def execute(request: TrainRequest, *, as_json: bool = False, verbose: bool = Fal
 
     console = Console(stderr=True, soft_wrap=True)
     try:
-        with shown(console, verbose=verbose):
-            state = train_pipeline(request, return_state=True)
-            result = state.result(raise_on_failure=False)
+        with keeping() as kept:
+            state = carry_out(train_pipeline, request, console, verbose=verbose)
     except KeyboardInterrupt:
         return INTERRUPTED
-    report = read_report(result)
+    result = state.result(raise_on_failure=False) if state is not None else None
+    report = read_report(result) or next(iter(kept), None)
     if report is None:
-        console.print(f"[red]error:[/] {escape(str(result or state.message))}", highlight=False)
+        if state is not None:
+            console.print(f"[red]error:[/] {escape(str(result or state.message))}", highlight=False)
         return EXIT_CODES[Outcome.FAILED]
     if as_json:
         sys.stdout.write(summary_json(report) + "\n")

@@ -6,10 +6,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.status import Status
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas.objects import State
 
 SERVER_START_S = 120
 """Seconds Prefect's temporary server may take to start."""
@@ -50,6 +55,44 @@ def hush_server() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in RUN_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def carry_out(flow: Flow[..., State[Any]], request: object, console: Console, *, verbose: bool) -> State[Any] | None:
+    """Run a flow and show what it says; none where Prefect failed, which is said instead.
+
+    What the flow itself raises is in the state it ends in: what comes out of the call is Prefect's own.
+    """
+    try:
+        with shown(console, verbose=verbose):
+            state: State[Any] = flow(request, return_state=True)
+    except Exception as error:  # whatever its engine raises
+        console.print(f"error: {explain_prefect(error)}", highlight=False, markup=False)
+        return None
+    return state
+
+
+def explain_prefect(error: Exception) -> str:
+    """Say why Prefect could not carry out a flow, and what to do about it."""
+    from prefect.settings import PREFECT_API_URL
+
+    url, cause = PREFECT_API_URL.value(), error.__cause__ or error
+    kind, status = type(cause), getattr(getattr(cause, "response", None), "status_code", None)
+    if status is not None:
+        trouble, first = f"answers {status}", "correct the address or what is given with it"
+    elif kind.__module__ == "httpx":  # whose errors quote the address, with the password in it
+        trouble, first = f"does not answer ({kind.__name__})", "start it"
+    else:
+        first_line = str(cause).partition("\n")[0]
+        trouble, first = f"cannot be used ({kind.__name__}: {first_line})", "correct the address"
+    if url is None:
+        return f"Prefect's temporary server {trouble}"
+    left = "unset PREFECT_API_URL (`prefect config unset PREFECT_API_URL` where a profile has it)"
+    return f"Prefect's API at {_without_password(url)} {trouble}: {first}, or {left}"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from flows.commandline import INTERRUPTED, refuse
-from flows.live import shown
+from flows.live import carry_out
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.requests import SweepRequest
 
@@ -20,8 +20,8 @@ It sweeps every account that has something open in the journal or whose key is i
 REPLICATE_API_TOKEN, PHOTOGPT_API_KEY), the one at the --provider named, whose key may be in --credentials, or the local
 sandbox (--sandbox).
 
-Exit codes: 0 done - 1 something could not be cancelled or closed, an account could not be swept, or the sweep failed -
-2 usage or configuration.
+Exit codes: 0 done - 1 something could not be cancelled or closed, an account could not be swept, the sweep failed, or
+Prefect's API does not answer - 2 usage or configuration.
 """
 
 EVERYTHING = SweepRequest()
@@ -61,10 +61,11 @@ def execute(request: SweepRequest, *, verbose: bool = False) -> int:
 
     console = Console(stderr=True, soft_wrap=True)
     try:
-        with shown(console, verbose=verbose):
-            state = sweep_runs(request, return_state=True)
+        state = carry_out(sweep_runs, request, console, verbose=verbose)
     except KeyboardInterrupt:
         return INTERRUPTED
+    if state is None:
+        return 1
     if state.is_completed():
         Console(soft_wrap=True, highlight=False).print(state.message, markup=False)
         return 0

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.states import Cancelled, Completed, Failed
 
+from flows.verdicts import keep
 from pipeline.data.training_data import is_gone_for_good
 from pipeline.download.collection import promote_accepted
 from pipeline.errors import PipelineError
@@ -100,6 +101,7 @@ def _carry_out(request: TrainRequest, dossier: Dossier, held: Lease) -> RunRepor
     report = dossier.report(utc_now())
     publish_report(report)
     close_operation(dossier)  # last: whoever is killed before has all of it done again, and pays nothing again
+    keep(report)
     return report
 
 

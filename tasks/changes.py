@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from pipeline.models import ExportReport, Skipped, TrainPlan
 from pipeline.start.changes import compare_with_last
@@ -10,7 +11,7 @@ from tasks.display import announce, say
 from tasks.journal import opened_journal
 
 
-@task(name="compare", task_run_name="compare-{plan.export_name}")
+@task(name="compare", task_run_name="compare-{plan.export_name}", cache_policy=NO_CACHE)
 def compare_content(plan: TrainPlan, export: ExportReport) -> Skipped | None:
     """Return why there is nothing to train for; none when there is, or when that was not asked."""
     with opened_journal() as journal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from pipeline.download.weights import fetch_model
 from pipeline.models import ModelArtifact, Skipped, TrainingRun, TrainPlan
@@ -16,6 +17,7 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 @task(
     name="download-model",
     task_run_name="download-{run.handle.name}",
+    cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from pipeline.data.exports import describe_data
 from pipeline.data.training_data import inspect_data
@@ -20,6 +21,7 @@ NO_FINDINGS = {"severity": "info", "code": "none", "message": "every check of th
 @task(
     name="validate-export",
     task_run_name="validate-{plan.export_name}",
+    cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,

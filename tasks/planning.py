@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from prefect import runtime, task
+from prefect.cache_policies import NO_CACHE
 
 from pipeline.download.collection import check_output_dir
 from pipeline.errors import NotFoundError, OperationBusyError
@@ -28,6 +29,7 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 @task(
     name="plan",
     task_run_name="plan-{request.data_name}",
+    cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,

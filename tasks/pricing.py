@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from pipeline.journal.budget import NO_CAPS
 from pipeline.models import CostEstimate, ExportReport, Skipped, TrainPlan
@@ -16,6 +17,7 @@ from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 @task(
     name="estimate-cost",
     task_run_name="price-{plan.run_name}",
+    cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=retry_if_safe,

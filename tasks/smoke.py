@@ -21,7 +21,7 @@ from tasks.display import say
 from tasks.retrying import DELAYS_S, RETRIES, retry_if_safe
 
 
-@task(name="smoke-test", task_run_name="smoke-{plan.run_name}")
+@task(name="smoke-test", task_run_name="smoke-{plan.run_name}", cache_policy=NO_CACHE)
 def smoke_test_model(plan: TrainPlan, export: ExportReport | None, artifact: ModelArtifact) -> SmokeReport | Skipped:
     """Return what the model saw, or why it could not be tried; raises when it must not be promoted."""
     report = smoke_test(

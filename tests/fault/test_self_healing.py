@@ -12,12 +12,16 @@ import pytest
 
 from pipeline.models import Outcome, RunReport
 from pipeline.report.dossier import read_report
+from tests.fault.conftest import SCRIPT
+from tests.fault.deployed import deploy
 from tests.fault.test_sweep import MANUAL
 from tests.fault.workbench import Workbench
 from tests.waiting import eventually
 
 SHORTEST_S = 10.0
 """The shortest silence Prefect can watch for."""
+FAILING = {"mode": "looks", "steps": [{"status": "running"}, {"status": "failed", "error_message": "CUDA error"}]}
+"""A training that ends badly."""
 
 
 @pytest.fixture
@@ -152,3 +156,18 @@ def test_a_silent_flow_run_comes_back_and_goes_on(
         stopped = carry_out(asked.id)
         assert stopped.outcome is Outcome.FAILED
         assert "has crashed and come back 2 times" in stopped.message
+
+
+def test_every_beginning_looks_afresh_where_results_are_persisted(make_bench: Callable[..., Workbench]) -> None:
+    """Two trainings failed and a person asks a third time: no stage is told what an earlier beginning saw."""
+    from prefect.settings import PREFECT_RESULTS_PERSIST_BY_DEFAULT, temporary_settings
+
+    bench = make_bench(script=FAILING)
+    run = deploy(bench)
+    with temporary_settings({PREFECT_RESULTS_PERSIST_BY_DEFAULT: True}):
+        assert run.carry_out() == "Failed"
+        run.bring_forward("AwaitingRetry")
+        assert (run.carry_out(), bench.started()) == ("Failed", 2)
+        bench.account.configure(script=SCRIPT)
+        run.bring_forward("AwaitingRetry")
+        assert (run.carry_out(), bench.started()) == ("Completed", 3)
