@@ -99,7 +99,7 @@ def _ours(account: SandboxAccount, run_id: str, target: Path, expected: tuple[st
 
     from pipeline.download.collection import collect
     from pipeline.models import RunHandle
-    from providers.http import ClientOptions
+    from providers.calls import ClientOptions
     from providers.pictograph.adapter import PictographProvider
     from providers.pictograph.profile import pictograph_profile
 

@@ -55,7 +55,7 @@ def opened(folder: Path) -> Iterator[tuple[SandboxAccount, PictographProvider, J
     from pydantic import SecretStr
 
     from pipeline.journal.store import Journal
-    from providers.http import ClientOptions
+    from providers.calls import ClientOptions
     from providers.pictograph.adapter import PictographProvider
     from providers.pictograph.profile import pictograph_profile
     from sandbox.client import new_account

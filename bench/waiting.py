@@ -138,7 +138,7 @@ def opened_bench(folder: Path) -> Iterator[Bench]:
     """Start a sandbox on virtual time with an account, a data set and an export."""
     from pydantic import SecretStr
 
-    from providers.http import ClientOptions
+    from providers.calls import ClientOptions
     from providers.pictograph.adapter import PictographProvider
     from providers.pictograph.profile import pictograph_profile
     from sandbox.server import SandboxServer

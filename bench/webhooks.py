@@ -125,8 +125,8 @@ class Bench:
 
 def _plan() -> TrainPlan:
     """Return the plan every watch goes by: the hosted service's patience, and its word that it calls."""
+    from pipeline.local_requests import ReplicateRequest
     from pipeline.models import Operation
-    from pipeline.provider_requests import ReplicateRequest
     from pipeline.start.planning import resolve_plan
     from providers.replicate.profile import replicate_profile
 
@@ -140,7 +140,7 @@ def opened_bench(folder: Path) -> Iterator[Bench]:
     from pydantic import SecretStr
 
     from deployments.webhooks import create_app
-    from providers.http import ClientOptions
+    from providers.calls import ClientOptions
     from providers.replicate.adapter import ReplicateProvider
     from providers.replicate.profile import replicate_profile
     from sandbox.server import SandboxServer

@@ -11,7 +11,7 @@ from pydantic import Field
 from rich.console import Console, ConsoleOptions
 
 from flows.usage import read_value
-from pipeline.provider_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
+from pipeline.local_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.request_form import FIRST
 from pipeline.requests import TrainRequest
 

@@ -18,6 +18,9 @@ from pipeline.value import Value
 
 ProviderName = Literal["pictograph", "replicate", "bluesight", "photogpt"]
 """The hosted providers."""
+
+PipelineType = Literal["yolox", "detectron2", "sm_pytorch", "classification", "rfdetr_detection", "rfdetr_segmentation"]
+"""The training pipelines a request can name (Source: seed document "Training", checked 2026-11-20)."""
 _Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

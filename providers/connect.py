@@ -17,11 +17,11 @@ from pydantic import SecretStr
 from pipeline.errors import ConfigurationError, ErrorContext
 from pipeline.journal.budget import Caps
 from pipeline.journal.store import Journal
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import PIPELINE_TASKS
 from pipeline.provider import Provider
-from pipeline.provider_requests import ReplicateRequest
 from pipeline.requests import TrainRequest
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.retry import RetryPolicy
 from providers.settings import (
     KEYLESS,

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import random
-import ssl
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import quote, urlsplit
 
@@ -27,21 +21,19 @@ from pipeline.errors import (
     ConfigurationError,
     ErrorContext,
     InvalidRequestError,
-    PipelineError,
     ProviderError,
-    TransportError,
-    UnexpectedResponseError,
 )
-from providers.http_errors import ErrorBody, read_error_body, status_error
-from providers.retry import DEFAULT, ONCE, Clock, RetryPolicy, Uniform, call_with_retries, parse_retry_after
+from providers.calls import ApiReply, ApiRequest, ClientOptions, UploadPart
+from providers.http_errors import read_error_body
+from providers.retry import ONCE, call_with_retries, parse_retry_after
 from providers.scrubbing import REDACTED, Scrubber
+from providers.transport import tls_context, transport_failure, trusts_environment
 
 SANDBOX_HEADER = "X-Train-Pipeline-Sandbox"
 """What a sandbox says of itself on every answer, so that neither it nor a hosted account is taken for the other."""
 MAY_NAME_A_DELAY = frozenset({429, 503})
 """Statuses whose Retry-After is believed."""
 _LONGEST_HEADER = 200
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def user_agent() -> str:
@@ -95,165 +87,6 @@ def check_key(api_key: SecretStr) -> SecretStr:
     if not key or not all("!" <= character <= "~" for character in key):
         raise ConfigurationError("The API key is empty or contains spaces or control characters: paste it again.")
     return api_key
-
-
-@cache
-def tls_context() -> ssl.SSLContext:
-    """Return this process's TLS settings; reading the system's certificates takes 20 ms, and every stage connects."""
-    return httpx.create_ssl_context()
-
-
-def trusts_environment(url: str) -> bool:
-    """Tell whether proxies from the environment apply: never for this very machine."""
-    return (urlsplit(url).hostname or "") not in _LOOPBACK
-
-
-@dataclass(frozen=True)
-class UploadPart:
-    """One part of a form: a file, or bytes that are sent as one."""
-
-    field: str
-    """The part's name."""
-    content: Path | bytes
-    """The file, opened anew for each attempt, or the bytes themselves."""
-    filename: str | None
-    """The name it is sent under; none sends a plain field."""
-    content_type: str = "application/octet-stream"
-    """Its media type."""
-
-
-@dataclass(frozen=True)
-class ApiRequest:
-    """One call of an API."""
-
-    operation: str
-    """What it does, for messages: ``training.create``."""
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
-    """HTTP method."""
-    path: str
-    """Path below the API's base, names already quoted; of an absolute URL only path and query are used."""
-    params: tuple[tuple[str, str | int], ...] = ()
-    """Query."""
-    body: Mapping[str, JsonValue] | None = None
-    """JSON body."""
-    repeatable: bool = False
-    """Declared by the operation: sending it again cannot do anything twice."""
-    look_first: bool = False
-    """Declared by the operation: once an attempt may have had its effect, the caller looks before it is sent again."""
-    effect: bool = False
-    """Declared by the operation: it changes something, so that a lost answer leaves the outcome unknown."""
-    idempotency_key: str | None = None
-    """Same for every attempt of one operation."""
-    parts: tuple[UploadPart, ...] = ()
-    """A multipart form, in the place of a JSON body."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """Further headers."""
-    timeout_s: float | None = None
-    """Seconds to wait for an answer where that is not the client's usual time; a connection keeps the usual one."""
-
-    @property
-    def subject(self) -> str:
-        """The call for messages, without its query."""
-        return f"{self.operation} ({self.method} {urlsplit(self.path).path})"
-
-
-@dataclass(frozen=True)
-class ApiReply:
-    """A successful answer."""
-
-    request: ApiRequest
-    """What was asked."""
-    status_code: int
-    """2xx."""
-    payload: JsonValue
-    """Parsed body; None when it was empty."""
-    request_id: str | None
-    """The provider's id of the request."""
-    from_sandbox: bool = False
-    """Whether a sandbox answered."""
-
-    def unreadable(self, why: str) -> UnexpectedResponseError:
-        """Return the error for a body that is JSON but not what the call should give."""
-        context = ErrorContext(
-            operation=self.request.operation,
-            status_code=self.status_code,
-            request_id=self.request_id,
-            outcome_unknown=self.request.effect,
-        )
-        message = f"{self.request.subject} gave an answer that cannot be read: {why}. The API may have changed."
-        return UnexpectedResponseError(message, context)
-
-
-ErrorReader = Callable[[str, ErrorBody, ErrorContext], ProviderError]
-"""Makes an error from what was asked, the answer's body and what else is known, its status among it."""
-
-
-@dataclass(frozen=True)
-class ClientOptions:
-    """How to reach an API."""
-
-    base_url: str
-    """Scheme, host and path prefix."""
-    timeout_s: float = 30.0
-    """Seconds to wait for a connection, and between bytes."""
-    scheme: Literal["X-API-Key", "Bearer"] = "X-API-Key"
-    """How the key is sent: in a header of its own, or as a bearer token."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """Headers of every request."""
-    error_of: ErrorReader = status_error
-    """Makes the error of an answer outside 2xx, as the vendor means it."""
-    retry: RetryPolicy = DEFAULT
-    """For operations that are safe to repeat."""
-    transport: httpx.BaseTransport | None = None
-    """Replaces the network in tests."""
-    clock: Clock = time
-    """Replaced in tests."""
-    uniform: Uniform = random.uniform
-    """Source of jitter; replaced in tests."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What an httpx exception means."""
-
-    raised: type[Exception]
-    """httpx's class."""
-    error: type[PipelineError]
-    """Ours."""
-    phrase: str
-    """What happened, in words that quote nothing: httpx puts header values into some messages."""
-    may_have_arrived: bool = True
-    """Whether the server may have acted on the request."""
-
-
-_BAD_ADDRESS = "the address is not one that can be called; correct the base URL"
-FAILURES: tuple[Failure, ...] = (
-    Failure(httpx.UnsupportedProtocol, ConfigurationError, _BAD_ADDRESS, may_have_arrived=False),
-    Failure(httpx.InvalidURL, ConfigurationError, _BAD_ADDRESS, may_have_arrived=False),
-    Failure(httpx.LocalProtocolError, ConfigurationError, "the request could not be put on the wire", False),
-    Failure(httpx.ConnectTimeout, TransportError, "no connection within the timeout", may_have_arrived=False),
-    Failure(httpx.PoolTimeout, TransportError, "no free connection within the timeout", may_have_arrived=False),
-    Failure(httpx.ConnectError, TransportError, "no connection could be made", may_have_arrived=False),
-    Failure(httpx.ProxyError, TransportError, "the proxy refused", may_have_arrived=False),
-    Failure(httpx.TimeoutException, TransportError, "no answer within the timeout"),
-    Failure(httpx.DecodingError, UnexpectedResponseError, "the body's compression is damaged"),
-    Failure(httpx.TransportError, TransportError, "the connection broke"),
-    Failure(httpx.HTTPError, TransportError, "the exchange failed"),
-    Failure(httpx.StreamError, TransportError, "the transfer was interrupted"),
-)
-"""Every exception httpx can raise while calling, most specific first."""
-
-
-def failure_of(exc: Exception) -> Failure:
-    """Return the first row that fits."""
-    return next(row for row in FAILURES if isinstance(exc, row.raised))
-
-
-def transport_failure(subject: str, exc: Exception, context: ErrorContext) -> PipelineError:
-    """Turn an httpx exception into one of our errors; an outcome is only unknown when the request may have arrived."""
-    row = failure_of(exc)
-    known = ErrorContext(operation=context.operation, outcome_unknown=context.outcome_unknown and row.may_have_arrived)
-    return row.error(f"{subject} got no answer: {row.phrase} ({type(exc).__name__}).", known)
 
 
 class _KeyHeader(httpx.Auth):

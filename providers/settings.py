@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.errors import ConfigurationError, ErrorContext
-from providers.http import trusts_environment
+from providers.transport import trusts_environment
 
 KEYLESS = "run with --sandbox, which needs no account"
 _Seconds = Annotated[float, Field(gt=0, le=3600)]

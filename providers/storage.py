@@ -19,9 +19,10 @@ import httpx
 
 from pipeline.errors import ErrorContext, TransportError, UnexpectedResponseError
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
-from providers.http import MAY_NAME_A_DELAY, tls_context, transport_failure, trusts_environment, user_agent
+from providers.http import MAY_NAME_A_DELAY, user_agent
 from providers.http_errors import read_error_body, status_error
 from providers.retry import parse_retry_after
+from providers.transport import tls_context, transport_failure, trusts_environment
 
 CHUNK_BYTES = 1 << 20
 HOLD_S = 10.0  # so that whoever reads learns in time how slowly the bytes come

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic import WrapValidator as Wrap
 
+from providers.calls import ApiReply
 from providers.figures import MOST
-from providers.http import ApiReply
 
 
 def _or_none(value: Any, read: Callable[[Any], Any]) -> Any:

@@ -13,9 +13,9 @@ from pipeline.data.portraits import inspect_portraits
 from pipeline.data.tiles import inspect_tiles
 from pipeline.download.collection import check_output_dir, collect
 from pipeline.errors import ConfigurationError, ErrorContext, ExportRejectedError, NotFoundError, PipelineError
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import ExportReport, TrainPlan
 from pipeline.provider import Provider
-from pipeline.provider_requests import BluesightRequest
 
 _DATA_FIELDS = frozenset({"dataset", "export", "validation"})
 

@@ -6,12 +6,9 @@ the storage announced, and only then put the file in its place in one step.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import queue
 import secrets
 import shutil
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.clock import Clock
+from pipeline.download.hashing import Hasher
 from pipeline.errors import (
     ArtifactTooLargeError,
     DigestMismatchError,
@@ -46,8 +44,6 @@ SLOW_BYTES_PER_S = 1000
 """A transfer that brings less than this, over ``SLOW_S``, will not end in any useful time."""
 SLOW_S = 600.0
 """Seconds over which a transfer's speed is judged, pauses included."""
-HASH_QUEUE_CHUNKS = 8
-"""Chunks waiting for the hashing thread; bounds memory when the network is faster than hashing."""
 CANDIDATE_NAME = "candidate.onnx"
 """A model that was transferred and verified, and has still to be accepted."""
 MODEL_NAME = "model.onnx"
@@ -180,7 +176,7 @@ class _Transfer:
         self._limit_field = limit_field
         self._clock = clock
         self._pace = _Pace(clock)
-        self._hasher = _Hasher()
+        self._hasher = Hasher()
         self._facts = StreamFacts()
 
     def run(self, open_stream: OpenStream) -> int:
@@ -256,7 +252,7 @@ class _Transfer:
         self.size_bytes = 0
         self._facts = StreamFacts()
         self.close()
-        self._hasher = _Hasher()
+        self._hasher = Hasher()
 
     def close(self) -> None:
         """End the hashing thread."""
@@ -315,36 +311,6 @@ class _Pace:
             )
         self._since_s += passed_s
         self._bytes = 0
-
-
-class _Hasher:
-    """MD5 and SHA-256 in one pass, on a thread of their own: both let go of the interpreter while they work."""
-
-    def __init__(self) -> None:
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._sha256 = hashlib.sha256()
-        self._queue: queue.Queue[bytes | None] = queue.Queue(HASH_QUEUE_CHUNKS)
-        self._thread: threading.Thread | None = None
-
-    def update(self, chunk: bytes) -> None:
-        """Take in the next bytes."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="hashing", daemon=True)
-            self._thread.start()
-        self._queue.put(chunk)
-
-    def digests(self) -> tuple[str, str]:
-        """Return both digests of everything taken in so far."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
-        return self._md5.hexdigest(), self._sha256.hexdigest()
-
-    def _work(self) -> None:
-        while (chunk := self._queue.get()) is not None:
-            self._md5.update(chunk)
-            self._sha256.update(chunk)
 
 
 def _disk_error(target: Path, error: OSError) -> OutputPathError:

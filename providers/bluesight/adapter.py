@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue, SecretStr
 
 from pipeline.errors import NotFoundError, ProviderError
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import (
     CostEstimate,
     Export,
@@ -26,7 +27,6 @@ from pipeline.models import (
     TrainPlan,
 )
 from pipeline.provider import Notes
-from pipeline.provider_requests import BluesightRequest
 from providers.adapters import WithoutExports, WithoutWeights
 from providers.bluesight.errors import BASE_URL_VARIABLE, bluesight_error
 from providers.bluesight.files import Files
@@ -34,7 +34,8 @@ from providers.bluesight.inference import Inference
 from providers.bluesight.jobs import Jobs
 from providers.bluesight.session import USUAL_TIMES, AnswerTimes, BluesightSession
 from providers.bluesight.trial import try_model
-from providers.http import ApiClient, ClientOptions
+from providers.calls import ClientOptions
+from providers.http import ApiClient
 from providers.sides import check_side
 
 _SENT = "creates_sent"

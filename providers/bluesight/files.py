@@ -13,7 +13,8 @@ from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, Tra
 from pipeline.provider import Notes
 from providers.bluesight.session import BluesightSession
 from providers.bluesight.wire import FileWire
-from providers.http import ApiRequest, UploadPart, path_segment
+from providers.calls import ApiRequest, UploadPart
+from providers.http import path_segment
 
 _NOTED = "files"
 

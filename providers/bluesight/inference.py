@@ -11,7 +11,7 @@ from pipeline.data.tile_samples import SampleTile
 from pipeline.errors import NotFoundError, ProviderUnavailableError
 from providers.bluesight.session import BluesightSession
 from providers.bluesight.wire import LabelsWire
-from providers.http import ApiRequest
+from providers.calls import ApiRequest
 from providers.retry import Clock
 
 TILES_IN_A_CALL = 2

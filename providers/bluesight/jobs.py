@@ -9,7 +9,8 @@ from pipeline.models import RunHandle, TrainingRun
 from providers.bluesight.errors import CREATE
 from providers.bluesight.session import BluesightSession
 from providers.bluesight.wire import JobWire
-from providers.http import ApiRequest, path_segment
+from providers.calls import ApiRequest
+from providers.http import path_segment
 from providers.wire import read_wire
 
 

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from pipeline.data.tile_samples import SampleTile
 from pipeline.errors import ErrorContext, OutputCheckError
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import ExportReport
-from pipeline.provider_requests import BluesightRequest
 
 _WHOLE = "iu"  # NumPy's kinds of whole numbers
 _SHOWN = 5

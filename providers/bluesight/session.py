@@ -9,7 +9,8 @@ import httpx
 
 from pipeline.errors import TransportError
 from providers.bluesight.wire import WelcomeWire
-from providers.http import ApiClient, ApiReply, ApiRequest
+from providers.calls import ApiReply, ApiRequest
+from providers.http import ApiClient
 from providers.wire import Row, read_wire
 
 CONNECT_S: Final = 10.0

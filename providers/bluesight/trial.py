@@ -22,8 +22,8 @@ from pipeline.errors import (
     ProviderError,
     ProviderUnavailableError,
 )
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import ExportReport, Finding, HostedReport, Severity, TrainingRun, TrainPlan
-from pipeline.provider_requests import BluesightRequest
 from providers.bluesight.inference import Inference, calls_of
 from providers.bluesight.judging import Judge, agreement, judge_of
 

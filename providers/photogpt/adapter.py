@@ -13,6 +13,7 @@ import httpx
 from pydantic import JsonValue, SecretStr
 
 from pipeline.errors import ConfigurationError, ErrorContext, InvalidRequestError, NotFoundError, NotOfferedError
+from pipeline.local_requests import PhotogptRequest
 from pipeline.models import (
     CostEstimate,
     Export,
@@ -29,9 +30,9 @@ from pipeline.models import (
     Unit,
 )
 from pipeline.provider import Notes
-from pipeline.provider_requests import PhotogptRequest
 from providers.adapters import WithoutExports, WithoutWeights
-from providers.http import ApiClient, ApiRequest, ClientOptions
+from providers.calls import ApiRequest, ClientOptions
+from providers.http import ApiClient
 from providers.photogpt.delivery import Delivery
 from providers.photogpt.errors import photogpt_error
 from providers.photogpt.generation import Generations, Wish

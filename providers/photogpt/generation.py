@@ -21,7 +21,7 @@ from pipeline.errors import (
     is_retryable,
 )
 from pipeline.models import Finding, HostedReport, Severity
-from providers.http import ApiRequest
+from providers.calls import ApiRequest
 from providers.photogpt.delivery import Delivery, Kept, picture_address
 from providers.photogpt.errors import GENERATE
 from providers.photogpt.jobs import Jobs, Window, generations_among

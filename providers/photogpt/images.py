@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.errors import NotFoundError
-from providers.http import ApiRequest, UploadPart, path_segment
+from providers.calls import ApiRequest, UploadPart
+from providers.http import path_segment
 from providers.photogpt.session import PAGE_SIZE, PhotogptSession
 from providers.photogpt.wire import ImageWire
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import NotFoundError, ProviderError
-from providers.http import ApiRequest, path_segment
+from providers.calls import ApiRequest
+from providers.http import path_segment
 from providers.photogpt.session import PhotogptSession
 from providers.photogpt.wire import DONE_JOB, FAILED_JOB, JobItemWire, JobWire
 from providers.retry import Clock

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from providers.http import ApiRequest, path_segment
+from providers.calls import ApiRequest
+from providers.http import path_segment
 from providers.photogpt.errors import CREATE_MODEL
 from providers.photogpt.session import PhotogptSession
 from providers.photogpt.wire import ModelWire

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import JsonValue
 
 from pipeline.errors import ErrorContext, NotFoundError, ProviderError, UnexpectedResponseError, is_retryable
+from pipeline.local_requests import PhotogptRequest
 from pipeline.models import TrainPlan
-from pipeline.provider_requests import PhotogptRequest
 from pipeline.watch.polling import RETRY_AFTER_MOST_S
 from providers.photogpt.images import Images, Upload
 from providers.photogpt.models import Models

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from pipeline.errors import ErrorContext
-from providers.http import ApiClient, ApiReply, ApiRequest
+from providers.calls import ApiReply, ApiRequest
+from providers.http import ApiClient
 from providers.http_errors import read_error_body
 from providers.photogpt.errors import photogpt_error
 from providers.wire import Row, read_wire

@@ -43,16 +43,18 @@ from pipeline.models import (
 from pipeline.provider import ByteStream, Notes, ResumePoint
 from pipeline.provider_requests import PictographRequest
 from providers.adapters import Adapter
-from providers.http import ApiClient, ClientOptions
+from providers.calls import ClientOptions
+from providers.http import ApiClient
 from providers.pictograph.adopting import check_dataset
 from providers.pictograph.credits import Credits
 from providers.pictograph.exports import Datasets, Exports, export_key
 from providers.pictograph.jobs import Jobs
 from providers.pictograph.ledger import back_to, is_about
 from providers.pictograph.models import Models
+from providers.pictograph.quotes import cost_of_quote
 from providers.pictograph.session import PAGE_SIZE, PictographSession, check_side
 from providers.pictograph.training import ROUTE_MISSING, Training
-from providers.pictograph.values import TrainingQuote, TrainingSpec
+from providers.pictograph.values import TrainingSpec
 from providers.pictograph.wire import to_facts
 from providers.storage import SignedStorage
 
@@ -157,7 +159,7 @@ class PictographProvider(Adapter):
         """Price the training: a quote for this very run, or where the server has none, unit price times minutes."""
         if self._has_quotes:
             try:
-                return _cost_of_quote(self.training.quote(_spec(plan, export)))
+                return cost_of_quote(self.training.quote(_spec(plan, export)))
             except ProviderError as error:
                 if error.context.status_code not in ROUTE_MISSING:
                     raise
@@ -315,37 +317,6 @@ def _spec(plan: TrainPlan, export: Export) -> TrainingSpec:
         gpu=request.gpu,
         config=request.config.to_wire(),
     )
-
-
-def _cost_of_quote(quote: TrainingQuote) -> CostEstimate:
-    short = any(blocker.code == "insufficient_credits" for blocker in quote.blocking)
-    return CostEstimate(
-        total=quote.total,
-        per_minute=quote.per_minute,
-        gpu_minutes=quote.minutes,
-        gpu=quote.gpu,
-        balance=quote.budget_remaining,
-        sufficient=quote.covers_estimate and not short,
-        source="quote",
-        findings=tuple(_remarks(quote)),
-    )
-
-
-def _remarks(quote: TrainingQuote) -> Iterator[Finding]:
-    if quote.deleted_images:
-        message = f"{quote.deleted_images} images were deleted since the export was made: make a fresh export."
-        yield Finding(severity=Severity.WARNING, code="deleted_images", message=message)
-    if quote.fits is False:
-        tier = quote.recommended_gpu or "a larger tier"
-        message = f"The work does not fit into the memory of {quote.gpu}: take {tier}, or a smaller batch or image."
-        yield Finding(severity=Severity.WARNING, code="gpu_too_small", message=message)
-    for blocker in quote.blocking:
-        # Missing money is `sufficient`; anything else would make the create fail.
-        severity = Severity.WARNING if blocker.code == "insufficient_credits" else Severity.ERROR
-        yield Finding(severity=severity, code=blocker.code, message=f"The provider blocks the run: {blocker.message}")
-    if not quote.can_start and not quote.blocking and quote.covers_estimate:  # else the balance is the reason
-        message = "The provider's quote says, without a reason, that the run could not start: ask the provider."
-        yield Finding(severity=Severity.ERROR, code="cannot_start", message=message)
 
 
 def _names(names: Iterable[str]) -> list[str]:

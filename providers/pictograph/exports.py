@@ -11,7 +11,8 @@ from pydantic import JsonValue
 from pipeline.errors import ConflictError, InvalidRequestError
 from pipeline.models import Export
 from pipeline.provider import ByteStream, ResumePoint
-from providers.http import ApiRequest, path_segment
+from providers.calls import ApiRequest
+from providers.http import path_segment
 from providers.pictograph.session import PAGE_SIZE, Listing, PictographSession, filters, get, post
 from providers.pictograph.values import Dataset
 from providers.pictograph.wire import DatasetWire, ExportWire

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 
 from pipeline.errors import ConflictError, ErrorContext, InvalidRequestError, NotFoundError
 from pipeline.provider import ByteStream, ResumePoint
-from providers.http import ApiRequest, path_segment
+from providers.calls import ApiRequest
+from providers.http import path_segment
 from providers.pictograph.session import PAGE_SIZE, Listing, PictographSession, filters, get
 from providers.pictograph.values import ModelFile, ModelRecord, ModelVersion
 from providers.pictograph.wire import FilesWire, ModelWire, VersionWire

@@ -16,7 +16,8 @@ from pydantic import JsonValue
 
 from pipeline.errors import NotFoundError, ProviderError
 from providers import sides
-from providers.http import ApiClient, ApiReply, ApiRequest
+from providers.calls import ApiReply, ApiRequest
+from providers.http import ApiClient
 from providers.wire import MintWire, Row, read_wire
 
 PAGE_SIZE = 100

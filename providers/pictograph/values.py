@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import AwareDatetime, Field, JsonValue
 
 from pipeline.models import Money, Unit
-from pipeline.provider_requests import GpuType, PipelineType
+from pipeline.provider_requests import GpuType
+from pipeline.requests import PipelineType
 from pipeline.value import Value
 
 

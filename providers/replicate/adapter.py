@@ -15,6 +15,7 @@ from itertools import islice
 from pydantic import JsonValue, SecretStr
 
 from pipeline.errors import ConfigurationError, ErrorContext, NotFoundError, NotOfferedError
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import (
     CostEstimate,
     Export,
@@ -31,9 +32,9 @@ from pipeline.models import (
     Unit,
 )
 from pipeline.provider import ByteStream, Notes, ResumePoint
-from pipeline.provider_requests import ReplicateRequest
 from providers.adapters import WithoutExports
-from providers.http import ApiClient, ClientOptions
+from providers.calls import ClientOptions
+from providers.http import ApiClient
 from providers.replicate.account import Accounts
 from providers.replicate.data import TrainingData, check_archive
 from providers.replicate.errors import replicate_error

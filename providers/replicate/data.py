@@ -21,9 +21,9 @@ from pipeline.errors import (
     TransportError,
     UnexpectedResponseError,
 )
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import TrainPlan
 from pipeline.provider import Notes
-from pipeline.provider_requests import ReplicateRequest
 from providers.replicate.files import MAX_FILE_BYTES, Files
 from providers.replicate.values import moment_of
 from providers.replicate.wire import FileWire

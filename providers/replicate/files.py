@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from pipeline.errors import NotFoundError
-from providers.http import ApiRequest, UploadPart, path_segment
+from providers.calls import ApiRequest, UploadPart
+from providers.http import path_segment
 from providers.replicate.session import ReplicateSession, get
 from providers.replicate.wire import FileWire
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from pipeline.errors import NotFoundError, ProviderError
-from providers.http import ApiRequest
+from providers.calls import ApiRequest
 from providers.replicate.session import ReplicateSession, get, model_path, version_path
 from providers.replicate.wire import ModelWire, VersionWire
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from providers.http import ApiRequest, path_segment
+from providers.calls import ApiRequest
+from providers.http import path_segment
 from providers.replicate.session import ReplicateSession, get
 from providers.replicate.wire import PredictionWire
 

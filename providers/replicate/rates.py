@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import CostEstimate, Money, RunStatus, TrainingRun, Unit
-from pipeline.provider_requests import ReplicateRequest
 from providers.figures import figure_of
 from providers.replicate.wire import ABORTED
 

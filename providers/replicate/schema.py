@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from pipeline.errors import ConfigurationError, ErrorContext
-from pipeline.provider_requests import ReplicateRequest
+from pipeline.local_requests import ReplicateRequest
 from providers.replicate.secrecy import UNSTORED, refuse_secrets
 from providers.replicate.wire import VersionWire
 

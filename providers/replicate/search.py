@@ -8,8 +8,8 @@ from datetime import timedelta
 from pydantic import JsonValue
 
 from pipeline.errors import ConflictError, ErrorContext
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import Finding, RunStatus, Severity, TrainPlan
-from pipeline.provider_requests import ReplicateRequest
 from providers.replicate.data import TrainingData, own_address
 from providers.replicate.trainings import Trainings
 from providers.replicate.values import SKEW, TrainingOrder, moment_of

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import JsonValue
 
 from pipeline.errors import ErrorContext, InvalidRequestError
-from providers.http import ApiClient, ApiReply, ApiRequest, path_segment
+from providers.calls import ApiReply, ApiRequest
+from providers.http import ApiClient, path_segment
 from providers.replicate.secrecy import Redaction
 from providers.wire import Row, read_wire
 

@@ -12,7 +12,8 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from pipeline.errors import ConflictError, ErrorContext, InvalidRequestError, NotFoundError, UnexpectedResponseError
-from providers.http import ApiRequest, path_segment
+from providers.calls import ApiRequest
+from providers.http import path_segment
 from providers.replicate.session import ReplicateSession, get, version_path
 from providers.replicate.wire import TrainingWire
 

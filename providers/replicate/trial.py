@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from pipeline.errors import InferenceError, NotFoundError, NotOfferedError, ProviderError
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import (
     ExportReport,
     Finding,
@@ -20,7 +21,6 @@ from pipeline.models import (
     TrainingRun,
     TrainPlan,
 )
-from pipeline.provider_requests import ReplicateRequest
 from providers.replicate.files import Files
 from providers.replicate.models import Models
 from providers.replicate.predictions import Predictions

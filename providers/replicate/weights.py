@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from pipeline.errors import ErrorContext, NotFoundError
 from pipeline.provider import ByteStream, ResumePoint
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.replicate.trainings import Trainings
 from providers.storage import SignedStorage
 

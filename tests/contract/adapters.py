@@ -36,7 +36,7 @@ from pipeline.provider import Provider
 from pipeline.requests import TrainRequest
 from pipeline.start.creation import Creating, create_once
 from pipeline.start.planning import resolve_plan
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.retry import DEFAULT, ONCE, RetryPolicy
 from sandbox.client import SandboxAccount
 from sandbox.launch import NO_TLS

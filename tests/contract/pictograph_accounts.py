@@ -12,7 +12,7 @@ from pipeline.models import Export, ModelFacts, Operation, TrainingRun, TrainPla
 from pipeline.provider import ByteStream
 from pipeline.provider_requests import PictographRequest
 from pipeline.start.planning import resolve_plan
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.pictograph.adapter import PictographProvider
 from providers.pictograph.profile import pictograph_profile
 from providers.retry import RetryPolicy

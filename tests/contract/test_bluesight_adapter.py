@@ -14,15 +14,15 @@ from pydantic import SecretStr
 from pipeline.errors import ProviderError, ProviderUnavailableError, UnexpectedResponseError
 from pipeline.journal.bookkeeping import AttemptLog
 from pipeline.journal.store import Journal
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import Export, ExportStatus, Operation, RunStatus, TrainingRun, TrainPlan, WatchedRun
-from pipeline.provider_requests import BluesightRequest
 from pipeline.start.creation import Creating, create_once
 from pipeline.start.planning import resolve_plan
 from pipeline.watch.watching import watch_run
 from providers.bluesight.adapter import BluesightProvider
 from providers.bluesight.profile import bluesight_profile
 from providers.bluesight.session import CONNECT_S, USUAL_TIMES, AnswerTimes
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.retry import RetryPolicy
 from sandbox.client import SandboxAccount
 from sandbox.server import SandboxServer

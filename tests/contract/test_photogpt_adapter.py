@@ -20,6 +20,7 @@ from pipeline.errors import (
     PermissionDeniedError,
     ProviderError,
 )
+from pipeline.local_requests import PhotogptRequest
 from pipeline.models import (
     Export,
     ExportStatus,
@@ -31,11 +32,10 @@ from pipeline.models import (
     TrainingRun,
     TrainPlan,
 )
-from pipeline.provider_requests import PhotogptRequest
 from pipeline.start.creation import Creating, create_once
 from pipeline.start.planning import resolve_plan
 from pipeline.watch.polling import observe
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.photogpt.adapter import PhotogptProvider
 from providers.photogpt.profile import photogpt_profile
 from sandbox.client import SandboxAccount

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from replicate.client import Client
 
 from pipeline.models import ModelTask, RunHandle
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.replicate.adapter import ReplicateProvider
 from providers.replicate.profile import replicate_profile
 from providers.replicate.values import ReplicateSetup

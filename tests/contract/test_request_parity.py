@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from pipeline.models import Export, Operation, TrainingRun, TrainPlan
 from pipeline.provider_requests import PictographRequest
 from pipeline.start.planning import resolve_plan
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.pictograph.adapter import PictographProvider
 from providers.pictograph.profile import pictograph_profile
 from providers.pictograph.values import ModelRecord, TrainingSpec

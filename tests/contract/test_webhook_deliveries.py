@@ -14,11 +14,11 @@ from pydantic import SecretStr
 
 from deployments.webhooks import create_app
 from pipeline.journal.store import Journal
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import Operation, PollPolicy, RunHandle, RunStatus, TrainingRun, TrainPlan, WatchedRun
-from pipeline.provider_requests import ReplicateRequest
 from pipeline.start.planning import resolve_plan
 from pipeline.watch.watching import watch_run
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.replicate.adapter import ReplicateProvider
 from providers.replicate.profile import replicate_profile
 from sandbox.replicate.models import TRAINER, TRAINER_VERSION

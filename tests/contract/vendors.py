@@ -13,14 +13,15 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from pipeline.local_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.models import ProviderProfile
 from pipeline.provider import Provider
-from pipeline.provider_requests import BluesightRequest, PhotogptRequest, PictographRequest, ReplicateRequest
+from pipeline.provider_requests import PictographRequest
 from pipeline.requests import TrainRequest
 from providers.bluesight.adapter import BluesightProvider
 from providers.bluesight.profile import bluesight_profile
 from providers.bluesight.session import AnswerTimes
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.photogpt.adapter import PhotogptProvider
 from providers.photogpt.profile import photogpt_profile
 from providers.pictograph.adapter import PictographProvider

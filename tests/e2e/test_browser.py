@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from flows.train_pipeline import train_pipeline
-from pipeline.provider_requests import BluesightRequest, read_request
+from pipeline.local_requests import BluesightRequest
+from pipeline.provider_requests import read_request
 from tests.e2e.browser import Browser, find_browser
 from tests.e2e.conftest import FlowRun, at_server
 from tests.waiting import eventually

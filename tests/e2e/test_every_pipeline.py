@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 
 from pipeline.models import PIPELINE_TASKS, ModelTask, Outcome
-from pipeline.provider_requests import PipelineType
 from pipeline.report.figures import summary_json
+from pipeline.requests import PipelineType
 from sandbox.client import SandboxAccount
 from sandbox.launch import ensure_running
 from tests.e2e.conftest import FlowRun

@@ -10,12 +10,8 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from providers.http import (
-    ApiClient,
-    ApiReply,
-    ApiRequest,
-    ClientOptions,
-)
+from providers.calls import ApiReply, ApiRequest, ClientOptions
+from providers.http import ApiClient
 
 CANARY = "pk_live_canary0123456789"
 Handler = Callable[[httpx.Request], httpx.Response]

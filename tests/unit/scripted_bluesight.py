@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan
-from pipeline.provider_requests import BluesightRequest
 from pipeline.start.planning import resolve_plan
 from providers.bluesight.adapter import BluesightProvider
 from providers.bluesight.profile import bluesight_profile
 from providers.bluesight.session import CONNECT_S
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 
 PROFILE = bluesight_profile(sandbox=False)
 EXPORT = Export(

@@ -15,10 +15,10 @@ import httpx
 from PIL import Image
 from pydantic import SecretStr
 
+from pipeline.local_requests import PhotogptRequest
 from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan
-from pipeline.provider_requests import PhotogptRequest
 from pipeline.start.planning import resolve_plan
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.photogpt.adapter import PhotogptProvider
 from providers.photogpt.profile import photogpt_profile
 from tests.notes import MemoryNotes

@@ -13,7 +13,7 @@ from pydantic import JsonValue, SecretStr
 from pipeline.models import Export, ExportStatus, Operation, ProviderProfile, RunHandle, TrainPlan
 from pipeline.provider_requests import PictographRequest
 from pipeline.start.planning import resolve_plan
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.pictograph.adapter import API_PREFIX, PictographProvider
 from providers.pictograph.profile import pictograph_profile
 

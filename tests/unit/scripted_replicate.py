@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from pydantic import JsonValue, SecretStr
 
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import (
     Export,
     ExportStatus,
@@ -22,9 +23,8 @@ from pipeline.models import (
     RunHandle,
     TrainPlan,
 )
-from pipeline.provider_requests import ReplicateRequest
 from pipeline.start.planning import resolve_plan
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.replicate.adapter import ReplicateProvider
 from providers.replicate.profile import replicate_profile
 from providers.replicate.values import ReplicateSetup

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from pipeline.errors import ConfigurationError, NotOfferedError, TransportError, UnexpectedResponseError
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import GuaranteeLevel, ModelFacts, ModelTask, RunStatus, Skipped, TrainingRun
 from pipeline.provider import Provider
-from pipeline.provider_requests import BluesightRequest
 from pipeline.watch.polling import next_wait_s
 from providers.bluesight.profile import bluesight_profile
 from tests.notes import MemoryNotes

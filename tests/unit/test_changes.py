@@ -11,8 +11,8 @@ import pytest
 from pipeline.journal.records import ExportContent, OperationOutcome, Owner
 from pipeline.journal.rows import Intent
 from pipeline.journal.store import Journal
+from pipeline.local_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.models import ClassCount, ExportReport, ModelTask, Operation, TrainPlan
-from pipeline.provider_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.requests import TrainConfig, TrainRequest
 from pipeline.start.changes import compare_with_last, content_of, describe_changes, ingredients
 from pipeline.start.planning import resolve_plan

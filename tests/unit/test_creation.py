@@ -19,8 +19,8 @@ from pipeline.errors import (
     TransportError,
     is_retryable,
 )
+from pipeline.local_requests import BluesightRequest
 from pipeline.models import CreationPolicy, GuaranteeLevel, ModelTask, Operation, RunHandle, TrainingRun, TrainPlan
-from pipeline.provider_requests import BluesightRequest
 from pipeline.start.creation import Creating, create_once
 from pipeline.start.planning import resolve_plan
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_export, make_plan, make_profile, make_run

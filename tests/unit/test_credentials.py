@@ -12,13 +12,8 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr
 
 from pipeline.errors import ConfigurationError, PipelineError, TransportError, is_retryable
-from pipeline.provider_requests import (
-    REQUESTS,
-    BluesightRequest,
-    PhotogptRequest,
-    PictographRequest,
-    ReplicateRequest,
-)
+from pipeline.local_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
+from pipeline.provider_requests import REQUESTS, PictographRequest
 from pipeline.requests import SweepRequest, TrainRequest
 from providers.settings import VENDORS
 from tasks import credentials

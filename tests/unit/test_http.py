@@ -25,14 +25,8 @@ from pipeline.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from providers.http import (
-    ApiClient,
-    ApiRequest,
-    ClientOptions,
-    path_segment,
-    redact_url,
-    user_agent,
-)
+from providers.calls import ApiRequest, ClientOptions
+from providers.http import ApiClient, path_segment, redact_url, user_agent
 from tests.unit.http_double import (
     CANARY,
     CREATE,

@@ -22,11 +22,8 @@ from pipeline.errors import (
     RateLimitError,
     UnexpectedResponseError,
 )
-from providers.http import (
-    FAILURES,
-    failure_of,
-)
 from providers.http_errors import STATUS_MEANINGS, meaning_of, read_error_body
+from providers.transport import FAILURES, failure_of
 from tests.unit.http_double import (
     answering,
     sequence,

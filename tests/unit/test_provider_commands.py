@@ -8,14 +8,9 @@ import pytest
 
 from flows import commandline, sweep_command
 from flows.commandline import EXIT_CODES, main
+from pipeline.local_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.models import Outcome
-from pipeline.provider_requests import (
-    REQUESTS,
-    BluesightRequest,
-    PhotogptRequest,
-    PictographRequest,
-    ReplicateRequest,
-)
+from pipeline.provider_requests import REQUESTS, PictographRequest
 from pipeline.requests import ProviderName, SweepRequest, TrainConfig, TrainRequest
 
 TRAINER = f"owner/trainer:{'0' * 64}"

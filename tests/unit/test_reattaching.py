@@ -17,8 +17,9 @@ from pipeline.errors import (
 )
 from pipeline.journal.records import OperationOutcome, OperationRecord
 from pipeline.journal.store import Journal
+from pipeline.local_requests import PhotogptRequest, ReplicateRequest
 from pipeline.models import Operation
-from pipeline.provider_requests import PhotogptRequest, PictographRequest, ReplicateRequest
+from pipeline.provider_requests import PictographRequest
 from pipeline.requests import TrainRequest
 from pipeline.start.reattaching import choose_operation
 from tests.intents import ME, NOON_S, OTHER, handle_of, intent_of, plan_of

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import AuthenticationError, ConfigurationError, NotOfferedError
 from pipeline.models import ExportStatus
 from pipeline.provider import Provider
-from pipeline.provider_requests import PipelineType
+from pipeline.requests import PipelineType
 from pipeline.start.planning import check_reachable
 from providers.replicate import data
 from providers.replicate.profile import replicate_profile

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from pipeline.errors import BudgetExceededError, ConfigurationError, NotOfferedError
+from pipeline.local_requests import ReplicateRequest
 from pipeline.models import Money, RunStatus, TrainingRun, Unit
-from pipeline.provider_requests import ReplicateRequest
 from pipeline.start.pricing import check_affordable
 from providers.replicate.rates import MICRO_USD_PER_S, Rates
 from providers.replicate.values import ReplicateSetup

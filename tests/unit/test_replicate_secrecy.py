@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from pipeline.addresses import cut_addresses
 from pipeline.errors import ConfigurationError, ProviderError
-from pipeline.provider_requests import ReplicateRequest
+from pipeline.local_requests import ReplicateRequest
 from providers.connect import connect
 from providers.replicate.adapter import ReplicateProvider
 from providers.replicate.schema import fill_inputs

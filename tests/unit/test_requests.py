@@ -10,15 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigurationError
+from pipeline.local_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.models import Operation, TrainPlan
-from pipeline.provider_requests import (
-    REQUESTS,
-    BluesightRequest,
-    PhotogptRequest,
-    PictographRequest,
-    ReplicateRequest,
-    read_request,
-)
+from pipeline.provider_requests import REQUESTS, PictographRequest, read_request
 from pipeline.report.dossier import Dossier
 from pipeline.requests import TrainConfig, TrainRequest
 from pipeline.start.planning import fingerprint_request, resolve_plan

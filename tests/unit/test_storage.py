@@ -22,7 +22,7 @@ from pipeline.errors import (
 )
 from pipeline.provider import ByteStream, ResumePoint, StreamFacts
 from providers import storage
-from providers.http import ClientOptions
+from providers.calls import ClientOptions
 from providers.pictograph.adapter import PictographProvider
 from providers.pictograph.profile import pictograph_profile
 from providers.storage import SignedStorage, read_digests

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.data.training_data import inspect_data
 from pipeline.errors import ConfigurationError, ExportRejectedError
+from pipeline.local_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.models import ExportReport, ModelTask, Operation, TrainPlan
-from pipeline.provider_requests import BluesightRequest, PhotogptRequest, ReplicateRequest
 from pipeline.requests import TrainRequest
 from pipeline.start.planning import resolve_plan
 from tests.unit.conftest import FakeClock, FakeProvider, annotation, make_archive, make_profile, make_zip
