@@ -167,14 +167,20 @@ def _take_over(plan: TrainPlan, earlier: TrainingRun, dossier: Dossier) -> Train
 def _read_export(plan: TrainPlan, dossier: Dossier) -> None:
     """Read what a run that was taken over was trained on: only now, a deferred one is taken over at every look.
 
-    What is gone for good leaves the model untried; a fault that may pass leaves it to the next one who comes back.
+    What is gone for good, and at a second look too, leaves the model untried; a fault that may pass leaves it to the
+    next one who comes back.
     """
-    try:
-        dossier.export = validate_export(plan)
-    except PipelineError as error:
-        if not is_gone_for_good(error):
-            raise
-        dossier.skip("export", str(error))
+    gone: PipelineError | None = None
+    for _ in range(2):
+        try:
+            dossier.export = validate_export(plan)
+        except PipelineError as error:
+            if not is_gone_for_good(error, plan):
+                raise
+            gone = error
+        else:
+            return
+    dossier.skip("export", str(gone))
 
 
 def _watch(plan: TrainPlan, run: TrainingRun, dossier: Dossier) -> WatchedRun | None:

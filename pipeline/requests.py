@@ -228,6 +228,11 @@ class TrainRequest(Value):
         """Tell whether the model is to be asked at the provider."""
         return not has_weights
 
+    @property
+    def tries(self) -> bool:
+        """True when the model is to be tried wherever that can be done."""
+        return self.tries_here(has_weights=True) or self.tries_there(has_weights=False)
+
     def smaller(self, tiers: tuple[str, ...], used: str | None) -> Self | None:
         """Return what to ask for after a run that did not fit into its GPU's memory; none when nothing is left to try.
 

@@ -47,6 +47,11 @@ def create_training(plan: TrainPlan, export: ExportReport, cost: CostEstimate | 
     return run
 
 
+def _is_new(journal: Journal, plan: TrainPlan, run_id: str) -> bool:
+    """Tell whether a run is none that the journal knows, perhaps of an earlier attempt at the same operation."""
+    return journal.of_run(plan.request.provider, run_id) is None
+
+
 @task(
     name="find-training",
     task_run_name="find-{plan.run_name}",
@@ -64,7 +69,7 @@ def find_training(plan: TrainPlan) -> TrainingRun | None:
         elif plan.request.wait == "defer" and record is not None and record.handle is not None:
             # It comes back again and again: deferring looks, and bears what that meets.
             return TrainingRun(handle=record.handle, status=RunStatus.UNKNOWN, provider_status="unseen", adopted=True)
-        elif adopt is not None and (record is None or record.handle is None):
+        elif adopt is not None and (record is None or record.handle is None) and _is_new(journal, plan, adopt):
             run = take_by_id(provider, plan, adopt)
         else:
             handle, order = (record.handle, record.body) if record is not None else (None, None)

@@ -20,13 +20,15 @@ from pipeline.provider import Provider
 _DATA_FIELDS = frozenset({"dataset", "export", "validation"})
 
 
-def is_gone_for_good(error: PipelineError) -> bool:
+def is_gone_for_good(error: PipelineError, plan: TrainPlan) -> bool:
     """Tell whether data that was trained on cannot be read again, whoever tries and however often.
 
-    A key that is refused, a disk that is full, a storage that does not answer are mended, or pass.
+    A key that is refused, a disk that is full or broken, a storage that does not answer are mended, or pass.
     """
+    field = error.context.field
     if isinstance(error, ConfigurationError):
-        return error.context.field in _DATA_FIELDS
+        here = plan.profile.data != "export" and field is not None
+        return field in _DATA_FIELDS and not (here and Path(getattr(plan.request, str(field)) or ".").exists())
     return isinstance(error, (ExportRejectedError, NotFoundError))
 
 

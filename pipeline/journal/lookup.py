@@ -69,9 +69,14 @@ class Lookup:
         return tuple(row for row in read if isinstance(row, Unread))
 
     def last_accepted(self, job: str, *, sandbox: bool) -> OperationRecord | None:
-        """Return the last attempt at a job whose model was accepted, or was never to be tried."""
-        accepted = operations.c.outcome.in_([OperationOutcome.ACCEPTED.value, OperationOutcome.UNTRIED.value])
-        return self._last(operations.c.job == job, operations.c.sandbox.is_(sandbox), accepted)
+        """Return the last attempt at a job whose model was accepted, or was never to be tried.
+
+        A model that was to be tried and could not be is none that later data are compared with.
+        """
+        done = operations.c.outcome.in_([OperationOutcome.ACCEPTED.value, OperationOutcome.UNTRIED.value])
+        rows = self._rows(operations.c.job == job, operations.c.sandbox.is_(sandbox), done)
+        records = (record for record in map(try_to_read, rows) if isinstance(record, OperationRecord))
+        return next((one for one in records if one.outcome is OperationOutcome.ACCEPTED or not one.request.tries), None)
 
     def spent(self, unit: str, *, sandbox: bool, since_s: float) -> int:
         """Return what is billed or held since a time, in a unit."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from pipeline.addresses import hides, without_secrets
 from pipeline.errors import (
     ConfigurationError,
     ErrorContext,
@@ -110,7 +112,9 @@ def _named(journal: Journal, request: TrainRequest) -> OperationRecord | None:
     if request.adopt is not None:
         found = journal.of_run(request.provider, request.adopt)
         if found is not None and found.sandbox is request.sandbox:
-            return found
+            latest = journal.latest(found.operation_id, sandbox=request.sandbox)
+            # A larger attempt may have followed it, which somebody pays for and may be looking after.
+            return latest if latest is not None and latest.state.is_open else found
     asked = _given_id(request)
     return journal.latest(asked, sandbox=request.sandbox) if asked is not None else None
 
@@ -119,16 +123,24 @@ def _check_same(record: OperationRecord, request: TrainRequest) -> None:
     """Refuse to collect a model under another name than that of what it was trained on."""
     known, kind = record.request, type(request)
     naming = kind.NAMING & kind.DECIDING if known.provider == request.provider else {"provider"}
-    other = next((name for name in sorted(naming) if getattr(known, name) != getattr(request, name)), None)
+    pairs = ((name, getattr(known, name), getattr(request, name)) for name in sorted(naming))
+    other = next((pair for pair in pairs if not _is_same(*pair[1:], is_open=record.state.is_open)), None)
     if other is None:
         return
-    field = "operation" if request.adopt is None else "adopt"
+    field, (name, begun_with, asked) = "operation" if request.adopt is None else "adopt", other
     raise ConfigurationError(
         f"{field}={getattr(request, field)!r} comes back to operation {record.operation_id!r}, which was begun with "
-        f"{other}={getattr(known, other)!r}, not with {getattr(request, other)!r}; nothing was started: name that one, "
-        f"or leave {field} out for a new training",
+        f"{name}={without_secrets(begun_with)!r}, not with {without_secrets(asked)!r}; nothing was started: name that "
+        f"one, or leave {field} out for a new training",
         ErrorContext(field=field, run_id=record.run_id),
     )
+
+
+def _is_same(begun_with: Any, asked: Any, *, is_open: bool) -> bool:
+    """Compare a field; of a training that goes on, a mapping may lack what no command shows: signed addresses."""
+    if is_open and isinstance(begun_with, dict) and isinstance(asked, dict):
+        begun_with, asked = ({key: one for key, one in each.items() if not hides(one)} for each in (begun_with, asked))
+    return bool(begun_with == asked)
 
 
 def _own(journal: Journal, request: TrainRequest, flow_run_id: str) -> OperationRecord | None:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from pipeline.clock import Clock
-from pipeline.errors import PipelineError, ProviderError, RetryableProviderError
+from pipeline.errors import NotOfferedError, PipelineError
 from pipeline.journal.bookkeeping import ENDED, settle_attempt
 from pipeline.journal.records import OperationOutcome, OperationRecord
 from pipeline.journal.store import Journal
@@ -112,15 +112,13 @@ def _close_ended(
 ) -> Settlement | None:
     """Close the row of a run that failed or was cancelled, and return its bill; none where nobody can say it.
 
-    A bill that may be read later leaves the row to the next sweep. One that never can be must not: what was held for
-    the run counts as what it cost.
+    A bill that may be read later leaves the row to the next sweep. One that no provider can tell must not: what was
+    held for the run counts as what it cost.
     """
     settlement, is_known = None, True
     try:
         settlement = read_bill(provider, record, run)
-    except RetryableProviderError:
-        raise
-    except ProviderError as error:
+    except NotOfferedError as error:
         logger.warning("the bill of %r cannot be read, so what was held counts as it: %s", run.handle.name, error)
         is_known = False
     if record.cancel_asked_at_s is not None:

@@ -171,11 +171,11 @@ def _strangers(
     for run in runs:
         if is_unread(run, unread) or (stranger := _stranger(journal, run, records)) is None:
             continue
-        perhaps = next((one.operation_id for one in doubtful if may_be_of(run, one)), None)
-        if perhaps is None and not has_name(run) and any(one.run_id is None for one in unread):
-            perhaps = "of another release"
+        perhaps = next((f"operation {one.operation_id}" for one in doubtful if may_be_of(run, one)), None)
+        if perhaps is None and not has_name(run):
+            perhaps = next((f"attempt {one.key}, of another release" for one in unread if one.run_id is None), None)
         if perhaps is not None:
-            reason = f"it may be the run of operation {perhaps}, of whose create nothing is known yet"
+            reason = f"it may be the run of {perhaps}, of whose create nothing is known yet"
             stranger = Found(SweepClass.UNJUDGED, reason, run)
         found.append(stranger)
     return found

@@ -63,8 +63,8 @@ def test_the_report_is_rendered_with_its_pictures(page: Browser, accepted: FlowR
     )
     page.wait_until("document.querySelectorAll('table').length >= 3")
     pictures = "[...document.images].filter(i => i.src.startsWith('data:') && i.naturalWidth)"
-    page.wait_until(f"{pictures}.length >= 2")
-    widths = page.run(f"{pictures}.map(i => i.naturalWidth)")
+    # Taken as they are there: the page lays out again what it has shown.
+    widths = page.wait_until(f"(w => w.length >= 2 && w)({pictures}.map(i => i.naturalWidth))")
     assert len(widths) == 2
     assert min(widths) >= 600
     text = page.run("document.body.innerText")

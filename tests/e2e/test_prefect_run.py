@@ -166,7 +166,7 @@ def test_the_final_state_is_named_for_what_happened(
     factory, name = FINAL_STATES[outcome]
     state = run.facts["state"]
     assert (state["name"], state["type"]) == (name, factory(name=name).type.value)
-    assert words in state["message"]
+    assert words.lower() in state["message"].lower()  # whichever fault of a useless model is found first
     (report,) = run.artifacts("markdown")
     assert report["description"].startswith(f"{outcome.value}: ")
     finished = run.events(f"train-pipeline.rehearsal.finished.{outcome.value}")[-1]

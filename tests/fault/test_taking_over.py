@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.download.collection import CANDIDATE_NAME, MODEL_NAME
+from pipeline.errors import ConfigurationError, ErrorContext
+from pipeline.journal.ownership import this_process
 from pipeline.journal.records import OperationOutcome, OperationRecord, OperationState
 from pipeline.models import Outcome
 from providers.connect import open_journal
@@ -17,6 +19,7 @@ from sandbox.server import SandboxServer
 from tests.databases import look
 from tests.fault.deployed import deploy
 from tests.fault.test_deferral_faults import AWAITING, STEPS
+from tests.fault.test_spending import LARGE
 from tests.fault.vendors import REPLICATE, open_vendor_bench
 from tests.fault.workbench import GARBAGE, Ended, Fault, Workbench, hurry, status
 
@@ -104,6 +107,44 @@ def test_a_machine_that_cannot_try_a_model_does_not_refuse_it(
     assert bench.started() == 1
 
 
+@pytest.mark.parametrize("stage", ["export-create", "export-bytes"])
+def test_one_404_does_not_make_data_gone(bench: Workbench, stage: str) -> None:
+    """Something on the way denied it once: a second look shows it, and the model is tried."""
+    bench.run(wait="none")
+    bench.break_stage(stage, [status(404)])
+    ended = bench.run()
+    assert (ended.state, bench.started()) == ("Completed", 1), ended.message
+
+
+def test_data_is_not_compared_with_those_of_a_model_that_nobody_could_try(bench: Workbench) -> None:
+    """Its export was gone when it was collected: a night later the same data are trained on."""
+    bench.run(wait="none", if_changed=True)
+    bench.break_stage("export-bytes", [status(404)], times=None)
+    untried = bench.run(if_changed=True)
+    assert (untried.state, record_of(untried).outcome) == ("Untried", OperationOutcome.UNTRIED), untried.message
+    bench.account.clear_faults()
+    ended = bench.run(if_changed=True)
+    assert (ended.state, bench.started()) == ("Completed", 2), ended.message
+
+
+def test_a_file_that_cannot_be_read_now_is_not_gone(
+    sandbox: SandboxServer, prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk or a share has trouble: the attempt stays open, and the next one tries the model."""
+    assert prefect_api
+    bench = open_vendor_bench(REPLICATE, sandbox, tmp_path, monkeypatch)
+    bench.run(wait="none")
+
+    def fail(*_: object) -> None:
+        raise ConfigurationError("cannot be read (Input/output error)", ErrorContext(field="dataset"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.data.training_data._digest", fail)
+        first = bench.run()
+    assert record_of(first).state.is_open, first.message
+    assert (bench.run().state, bench.started()) == ("Completed", 1)
+
+
 # -- who names a run wants that one -----------------------------------------------------------------------------------
 
 
@@ -162,6 +203,24 @@ def test_a_model_that_was_judged_is_collected_again(bench: Workbench) -> None:
     ended = bench.run(adopt=str(record_of(first).run_id))
     assert (ended.state, bench.started()) == ("Completed", 1), ended.message
     assert record_of(first).outcome is OperationOutcome.ACCEPTED
+
+
+def test_a_run_that_a_larger_one_followed_leads_to_that(bench: Workbench) -> None:
+    """It did not fit and a larger attempt is open: whoever names the first goes on with the second, when it is free."""
+    first = bench.run(**LARGE)
+    run_id, operation = str(record_of(first).run_id), first.report.operation_id
+    second = bench.run(**LARGE, gpu="a100", operation=operation, wait="none")
+    assert (record_of(second).attempt, bench.started()) == (2, 2), second.message
+    with closing(open_journal()) as journal:
+        owner = this_process("another-flow-run")
+        journal.claim(record_of(second).key, owner, 9e9, lambda _: True)
+    busy = bench.run(**LARGE, gpu="a100", adopt=run_id)
+    assert busy.state == "Skipped", busy.message
+    with closing(open_journal()) as journal:
+        journal.release(record_of(second).key, owner)
+    ended = bench.run(**LARGE, gpu="a100", adopt=run_id)
+    assert (ended.state, ended.report.run and ended.report.run.handle.run_id) == ("Completed", record_of(second).run_id)
+    assert bench.started() == 2
 
 
 # -- a provider that denies a run for a moment ------------------------------------------------------------------------

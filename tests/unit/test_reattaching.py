@@ -253,6 +253,21 @@ def test_what_names_no_training_may_differ(journal: Journal) -> None:
         choose(journal, later.model_copy(update={"destination": "me/cats"}))
 
 
+def test_a_signed_address_is_neither_wanted_again_nor_told(journal: Journal) -> None:
+    """The command that comes back leaves it out, for commands are shown; a new attempt needs it, and shows none."""
+    asked = {"dataset": "signs.zip", "trainer": f"a/b:{'0' * 64}", "destination": "me/signs"}
+    begun = ReplicateRequest(**asked, inputs={"epochs": 3, "base": "https://store/x.pt?sig=SECRET"})
+    plan = plan_of("op-1").model_copy(update={"request": begun})
+    journal.intend(intent_of(plan))
+    back = ReplicateRequest(**asked, inputs={"epochs": 3}, operation="op-1")
+    assert choose(journal, back) == Operation(id="op-1", again=True)
+    for refused in (back.model_copy(update={"inputs": {"epochs": 4}}), back):
+        with pytest.raises(ConfigurationError, match="inputs") as caught:
+            choose(journal, refused)
+        assert "SECRET" not in str(caught.value)
+        journal.ended(plan.operation_key, OperationOutcome.FAILED, "over")
+
+
 @pytest.mark.parametrize(
     ("outcome", "error"),
     [

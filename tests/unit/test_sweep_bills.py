@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import NotOfferedError, RateLimitError, UnexpectedResponseError
+from pipeline.errors import AuthenticationError, NotOfferedError, RateLimitError, UnexpectedResponseError
 from pipeline.journal.records import OperationOutcome, OperationRecord
 from pipeline.journal.store import Journal
 from pipeline.models import Money, RunStatus, Settlement, TrainingRun, Unit
@@ -80,18 +80,20 @@ def test_a_run_that_shows_its_hardware_is_believed(journal: Journal, gpu: str | 
     assert only(journal).billed == (100 if gpu else 7)
 
 
-@pytest.mark.parametrize("error", [NotOfferedError("no rate"), UnexpectedResponseError("no JSON")], ids=repr)
-def test_a_bill_nobody_can_ever_read_closes_the_row_all_the_same(journal: Journal, error: Exception) -> None:
+def test_a_bill_nobody_can_ever_read_closes_the_row_all_the_same(journal: Journal) -> None:
     """What was held counts as what it cost, and that is said; a sweep after that finds nothing."""
-    provider: Any = FakeProvider(settle=Script(error))
+    provider: Any = FakeProvider(settle=Script(NotOfferedError("no rate")))
     done = closed(journal, provider)
     assert (done.said, done.failed) == ("closed as failed, counted as 100", False)
     assert (only(journal).outcome, only(journal).billed, held(journal)) == (OperationOutcome.FAILED, 100, 100)
     assert journal.open_operations() == ()
 
 
-def test_a_bill_that_may_be_read_later_leaves_the_row_to_the_next_sweep(journal: Journal) -> None:
-    """Too many requests just now: nothing is counted as a bill that the ledger knows better."""
-    provider: Any = FakeProvider(settle=Script(RateLimitError("429")))
+@pytest.mark.parametrize(
+    "error", [RateLimitError("429"), UnexpectedResponseError("no JSON"), AuthenticationError("401")], ids=repr
+)
+def test_a_bill_that_may_be_read_later_leaves_the_row_to_the_next_sweep(journal: Journal, error: Exception) -> None:
+    """Too many requests, a garbled answer, a refused key: nothing is counted that the ledger knows better."""
+    provider: Any = FakeProvider(settle=Script(error))
     done = closed(journal, provider)
     assert (done.failed, only(journal).state.is_open, held(journal)) == (True, True, 100)
