@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import JsonValue, SecretStr
 
+from pipeline.addresses import REDACTED
 from pipeline.errors import (
     ConfigurationError,
     ErrorContext,
@@ -26,7 +27,7 @@ from pipeline.errors import (
 from providers.calls import ApiReply, ApiRequest, ClientOptions, UploadPart
 from providers.http_errors import read_error_body
 from providers.retry import ONCE, call_with_retries, parse_retry_after
-from providers.scrubbing import REDACTED, Scrubber
+from providers.scrubbing import Scrubber
 from providers.transport import tls_context, transport_failure, trusts_environment
 
 SANDBOX_HEADER = "X-Train-Pipeline-Sandbox"

@@ -9,7 +9,8 @@ import re
 
 from pydantic import JsonValue, SecretStr
 
-REDACTED = "[redacted]"
+from pipeline.addresses import REDACTED
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Half of a character that JSON wrote as two escapes; no database and no file takes it.
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 
 from pydantic import JsonValue, SecretStr
 
-from pipeline.addresses import cut_addresses
+from pipeline.addresses import REDACTED, cut_addresses
 from pipeline.errors import ConfigurationError, ErrorContext
 from providers.http_errors import ErrorBody
-from providers.scrubbing import REDACTED, Scrubber
+from providers.scrubbing import Scrubber
 
 UNSTORED = "REPLICATE_SECRET_INPUTS"
 """The variable that holds inputs which must not be stored."""

@@ -8,12 +8,19 @@ from pipeline.journal.records import OperationRecord, OperationState, Owner
 from pipeline.journal.rows import Intent
 from pipeline.journal.store import Journal
 from pipeline.models import RunHandle, TrainPlan
-from tests.unit.conftest import make_estimate, make_plan
+from tests.unit.conftest import FakeProvider, make_estimate, make_plan, make_profile
 
 NOW_S = 1_800_000_000.0
 """When the tests look."""
 OWNER = Owner(host="h", pid=1, born="1", flow_run_id="flow-1")
 HANDLE = RunHandle(provider="pictograph", run_id="r1", name="run-1", dataset="road-signs")
+
+
+class Account(FakeProvider):
+    """A fake with the two facts a sweep asks for."""
+
+    account = "account-1"
+    profile = make_profile()
 
 
 def make_record(**changes: Any) -> OperationRecord:

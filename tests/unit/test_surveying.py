@@ -18,7 +18,7 @@ from pipeline.sweep.surveying import look_around, open_records, survey
 from pipeline.sweep.sweeping import Action, FlowKind, FlowState, Found, SweepClass, Watch
 from tests.databases import look as ask
 from tests.unit.conftest import FakeClock, FakeProvider, Script, make_profile, make_run
-from tests.unit.operations import HANDLE, NOW_S, OWNER, begin
+from tests.unit.operations import HANDLE, NOW_S, OWNER, Account, begin
 
 CRASHED = {"flow-1": FlowState(FlowKind.ENDED)}
 WAITING = {"flow-1": FlowState(FlowKind.WAITING)}
@@ -33,13 +33,6 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     opened = Journal(str(tmp_path / "journal.db"), lambda: NOW_S)
     yield opened
     opened.close()
-
-
-class Account(FakeProvider):
-    """A fake with the two facts a sweep asks for."""
-
-    account = "account-1"
-    profile = make_profile()
 
 
 def look(

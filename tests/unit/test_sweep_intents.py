@@ -18,8 +18,8 @@ from pipeline.sweep.intents import SKEW_S
 from pipeline.sweep.surveying import open_records, survey
 from pipeline.sweep.sweeping import Action, FlowKind, FlowState, Found, SweepClass, Watch, decide
 from tests.databases import look as ask
-from tests.unit.conftest import FakeProvider, Script, make_profile, make_run
-from tests.unit.operations import HANDLE, NOW_S, begin
+from tests.unit.conftest import Script, make_run
+from tests.unit.operations import HANDLE, NOW_S, Account, begin
 
 WAITING = {"flow-1": FlowState(FlowKind.WAITING)}
 CRASHED = {"flow-1": FlowState(FlowKind.ENDED)}
@@ -34,13 +34,6 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     opened = Journal(str(tmp_path / "journal.db"), lambda: NOW_S)
     yield opened
     opened.close()
-
-
-class Account(FakeProvider):
-    """A fake with the two facts a sweep asks for."""
-
-    account = "account-1"
-    profile = make_profile()
 
 
 def nameless(run_id: str = "r9", created_s: float | None = NOW_S, status: RunStatus = RunStatus.RUNNING) -> TrainingRun:
